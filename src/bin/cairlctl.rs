@@ -1,0 +1,3 @@
+//! `cairlctl`: the operator's client.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! cairld takes users through a CAIRL verification, once and right, for services in any language.
+
+pub mod sandbox;

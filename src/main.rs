@@ -1,0 +1,3 @@
+//! `cairld`: the daemon.
+
+fn main() {}
