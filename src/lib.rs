@@ -1,3 +1,4 @@
 //! cairld takes users through a CAIRL verification, once and right, for services in any language.
 
+pub mod api;
 pub mod sandbox;

@@ -1,0 +1,3 @@
+//! gRPC: thin handlers between the contract and the flows.
+
+pub mod proto;
