@@ -1,4 +1,5 @@
 //! cairld takes users through a CAIRL verification, once and right, for services in any language.
 
 pub mod api;
+pub mod domain;
 pub mod sandbox;

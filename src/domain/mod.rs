@@ -1,0 +1,38 @@
+//! Decides. Pure: no clock, no I/O; time and randomness are arguments.
+//!
+//! A transition is a function from a session, an input and the present moment to the changed session, or a
+//! [`Refusal`]. The store calls it inside its write transaction; the flows perform what it asks for.
+
+mod answer;
+mod callback;
+mod catalogue;
+mod claims;
+mod event;
+mod id;
+mod name;
+mod pkce;
+mod reason;
+mod refusal;
+mod secret;
+mod session;
+mod time;
+mod transition;
+mod viewer;
+
+pub use answer::{Verdict, api_verdict, is_bearer, token_verdict};
+pub use callback::{Callback, CallbackParameters, Presented, parse_callback_url, parse_parameters};
+pub use claims::{Userinfo, UserinfoError};
+pub use event::{Envelope, EventId, MAX_WEBHOOK_BYTES, verify_signature};
+pub use id::{IdError, RunId, SessionId, State};
+pub use name::{CallerName, ClientName, NameError, ProviderSessionId, Scope};
+pub use pkce::CodeChallenge;
+pub use reason::{Entry, Reason, Stage, catalogue, entry};
+pub use refusal::{ProviderSaid, Refusal, Violation};
+pub use secret::{AccessToken, AuthorizationCode, Binding, CodeVerifier, KeyedHash, StateSecret};
+pub use session::{
+    At, CODE_LIFE, Ended, Failure, MAX_SENDS, OpenStatus, ProviderStatus, REPLAY_WINDOW, SESSION_LIFE,
+    Session, Spent, Terminal, TokenStanding,
+};
+pub use time::{BootTime, Clock, Moment, Timestamp};
+pub use transition::{ClaimsEnd, ExchangeEnd, PresentedHashes, Taken};
+pub use viewer::Viewer;

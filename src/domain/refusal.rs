@@ -1,0 +1,91 @@
+//! A refusal: the one form in which any room says no to a caller.
+
+use std::time::Duration;
+
+use super::{
+    reason::{Entry, Reason, Stage, entry},
+    time::Timestamp,
+};
+
+/// What the provider answered when it refused, as far as a caller may know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProviderSaid {
+    /// Its error code or text; empty when it named none. Others' text: cut and masked before it leaves the daemon.
+    pub error: String,
+    /// Its description; others' text like `error`.
+    pub description: String,
+    /// Its HTTP status; 0 when it did not answer.
+    pub http_status: u16,
+    /// Requests sent for this call, this one included.
+    pub attempts: u32,
+    /// When the request was made: what the provider's support asks for.
+    pub request_time: Timestamp,
+    /// The server error that an earlier attempt got, where a later one was refused otherwise.
+    pub first_error: Option<String>,
+}
+
+/// One bad field of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field's path in the request message.
+    pub field: String,
+    /// What is wrong with it and what is right. Never its value.
+    pub description: String,
+}
+
+/// Why a call is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub reason: Reason,
+    /// Where it arose.
+    pub stage: Stage,
+    /// What the provider said, where it was the provider.
+    pub said: Option<Box<ProviderSaid>>,
+    /// Until when the same callback can still complete, where it can once the cause is mended.
+    pub resume_until: Option<Timestamp>,
+    /// When a retry has a chance, where the reason is retryable and the time is known.
+    pub retry_after: Option<Duration>,
+    /// The bad fields, where the request is to blame.
+    pub violations: Vec<Violation>,
+}
+
+impl Refusal {
+    /// A refusal of the daemon's own.
+    pub const fn new(reason: Reason) -> Self {
+        Self::at(Stage::Daemon, reason)
+    }
+
+    /// A refusal at a stage.
+    pub const fn at(stage: Stage, reason: Reason) -> Self {
+        Self { reason, stage, said: None, resume_until: None, retry_after: None, violations: Vec::new() }
+    }
+
+    /// A refusal for one bad field.
+    pub fn field(field: &str, description: impl Into<String>) -> Self {
+        Self::field_with(Reason::InvalidArgument, field, description)
+    }
+
+    /// A refusal for one bad field, with a reason of its own.
+    pub fn field_with(reason: Reason, field: &str, description: impl Into<String>) -> Self {
+        let violation = Violation { field: field.to_owned(), description: description.into() };
+        Self { violations: vec![violation], ..Self::new(reason) }
+    }
+
+    /// The same, with what the provider said.
+    #[must_use]
+    pub fn said(self, said: ProviderSaid) -> Self {
+        Self { said: Some(Box::new(said)), ..self }
+    }
+
+    /// What the catalogue says about it.
+    pub fn entry(&self) -> &'static Entry {
+        entry(self.stage, self.reason)
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self::new(reason)
+    }
+}

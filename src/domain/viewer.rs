@@ -1,0 +1,28 @@
+//! Who asks, and what he may see.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    name::{CallerName, ClientName},
+    session::Session,
+};
+
+/// A caller of the daemon as far as the domain needs to know him.
+#[derive(Clone, Debug)]
+pub struct Viewer {
+    /// Who it is.
+    pub caller: CallerName,
+    /// The clients he may use.
+    pub clients: Arc<BTreeSet<ClientName>>,
+    /// Those of them whose sessions all their callers share (`share = true`).
+    pub shared: Arc<BTreeSet<ClientName>>,
+}
+
+impl Viewer {
+    /// Whether he may see the session: it is of a client he may use, and his own or shared. What he may not see looks
+    /// to him as if it were not there.
+    pub fn sees(&self, session: &Session) -> bool {
+        self.clients.contains(&session.client)
+            && (session.caller == self.caller || self.shared.contains(&session.client))
+    }
+}
