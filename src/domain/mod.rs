@@ -28,7 +28,10 @@ pub use name::{CallerName, ClientName, NameError, ProviderSessionId, Scope};
 pub use pkce::CodeChallenge;
 pub use reason::{Entry, Reason, Stage, catalogue, entry};
 pub use refusal::{ProviderSaid, Refusal, Violation};
-pub use secret::{AccessToken, AuthorizationCode, Binding, CodeVerifier, KeyedHash, StateSecret};
+pub use secret::{
+    AccessToken, ApiKey, AuthorizationCode, Binding, ClientSecret, CodeVerifier, KeyedHash, StateSecret,
+    WebhookSecret,
+};
 pub use session::{
     At, CODE_LIFE, Ended, Failure, MAX_SENDS, OpenStatus, ProviderStatus, REPLAY_WINDOW, SESSION_LIFE,
     Session, Spent, Terminal, TokenStanding,

@@ -50,6 +50,19 @@ secret_text! {
     Binding
 }
 
+secret_text! {
+    /// The provider's client secret (RFC 6749 §2.3.1).
+    ClientSecret
+}
+secret_text! {
+    /// A key of the provider's API; as `client_id` it also stands in authorization URLs.
+    ApiKey
+}
+secret_text! {
+    /// The secret that a client's webhooks are signed with.
+    WebhookSecret
+}
+
 /// The secret half of a `state`: 256 bits from the operating system. Only its keyed hash is stored.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct StateSecret([u8; 32]);

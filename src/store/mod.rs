@@ -1,0 +1,272 @@
+//! Remembers. The only rooms that name a database.
+//!
+//! [`Store`] has one method for each atomic fact, not get and put: inside its own write transaction a method reads again,
+//! asks the domain's transition, writes, and answers only when that is durable. What a caller read before serves to
+//! refuse early, nothing more.
+
+#[cfg(test)]
+mod conformance;
+mod record;
+mod redb;
+mod seal;
+
+use async_trait::async_trait;
+
+pub use self::{
+    redb::{OpenError, RedbStore, Settings},
+    seal::{KeyRing, MasterKey, MasterKeyError},
+};
+use crate::domain::{
+    AccessToken, Binding, CallerName, ClaimsEnd, ClientName, CodeVerifier, Envelope, EventId, ExchangeEnd,
+    Moment, Presented, ProviderSessionId, ProviderStatus, Reason, Refusal, Scope, Session, SessionId, State,
+    StateSecret, Taken, Timestamp, Viewer,
+};
+
+/// Why a fact did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The domain said no; nothing was written.
+    #[error("refused: {}", .0.reason)]
+    Refused(Refusal),
+    /// More is waiting than the store takes.
+    #[error("the store's queue is full")]
+    Overloaded,
+    /// No writes until the store is opened again; the text is for the operator.
+    #[error("the store takes no writes: {0}")]
+    Unavailable(String),
+    /// A record that does not open; the text names it for the operator.
+    #[error("a stored record is damaged: {0}")]
+    Corrupt(String),
+}
+
+impl From<Refusal> for StoreError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Reason> for StoreError {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(reason.into())
+    }
+}
+
+/// What a new session is made of.
+#[derive(Debug)]
+pub struct NewSession {
+    /// Its id.
+    pub id: SessionId,
+    /// The client it runs for.
+    pub client: ClientName,
+    /// Who starts it.
+    pub caller: CallerName,
+    /// What is asked for.
+    pub scopes: Vec<Scope>,
+    /// Where the provider sends the browser back to.
+    pub redirect_uri: String,
+    /// The caller's correlation text; empty for none.
+    pub reference: String,
+    /// Whether the client's key is a test key.
+    pub test_mode: bool,
+    /// The secret half of its state.
+    pub secret: StateSecret,
+    /// Its PKCE verifier.
+    pub verifier: CodeVerifier,
+    /// What ties it to a browser session.
+    pub binding: Option<Binding>,
+    /// What makes its start idempotent.
+    pub request_id: Option<String>,
+}
+
+/// A session that was started, now or before.
+#[derive(Debug)]
+pub struct Started {
+    /// The session as it stands.
+    pub session: Session,
+    /// Its state and verifier, while the state can still be used.
+    pub usable: Option<(State, CodeVerifier)>,
+}
+
+/// How a session is named.
+#[derive(Debug)]
+pub enum Lookup {
+    /// By its id.
+    Id(SessionId),
+    /// By its state, both halves of which must be right.
+    State(State),
+    /// By the provider's id.
+    ProviderSession(ProviderSessionId),
+}
+
+/// A callback that is presented.
+#[derive(Debug)]
+pub struct Take {
+    /// Who presents it.
+    pub viewer: Viewer,
+    /// Its state.
+    pub state: State,
+    /// What it presents.
+    pub presented: Presented,
+    /// The binding given with it.
+    pub binding: Option<Binding>,
+    /// The provider's session id in it, a hint.
+    pub provider_session: Option<ProviderSessionId>,
+}
+
+/// A verified webhook.
+#[derive(Debug)]
+pub struct NewEvent {
+    /// Its id.
+    pub id: EventId,
+    /// The client it came for.
+    pub client: ClientName,
+    /// Its body, verbatim.
+    pub body: Vec<u8>,
+    /// What could be read from the body.
+    pub envelope: Envelope,
+}
+
+/// A kept event.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Its id.
+    pub id: EventId,
+    /// The client it came for.
+    pub client: ClientName,
+    /// Its place in the client's inbox, dense from 1.
+    pub sequence: u64,
+    /// The provider's type; empty for none.
+    pub kind: String,
+    /// The provider's session it is about.
+    pub provider_session: Option<ProviderSessionId>,
+    /// When it was received.
+    pub received: Timestamp,
+    /// Whether its body is a JSON object.
+    pub parsed: bool,
+    /// Whether an earlier event had the same inner id and other bytes.
+    pub id_reused: bool,
+    /// Its body, verbatim.
+    pub body: Vec<u8>,
+}
+
+/// What became of a webhook.
+#[derive(Debug)]
+pub struct Ingested {
+    /// The event; for a duplicate the one kept before.
+    pub event: Event,
+    /// Whether it was kept before.
+    pub duplicate: bool,
+    /// The session it belongs to, as it now stands, where one is known.
+    pub session: Option<Session>,
+}
+
+/// What one bite of the sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Sessions whose end by time was written down, their verifiers erased.
+    pub ended: u64,
+    /// Sessions removed with all that belongs to them.
+    pub removed: u64,
+    /// Whether more is to do.
+    pub more: bool,
+}
+
+/// How the store is.
+#[derive(Clone, Debug)]
+pub struct StoreStatus {
+    /// Name of the backend.
+    pub backend: &'static str,
+    /// Why it takes no writes; none while it does.
+    pub unwritable: Option<String>,
+    /// Size of what it occupies, bytes.
+    pub bytes: u64,
+    /// Sessions kept.
+    pub sessions: u64,
+    /// Events kept.
+    pub events: u64,
+    /// Version of the stored form.
+    pub schema_version: u32,
+}
+
+/// Memory of the daemon: every method one atomic fact, durable when it answers.
+///
+/// A method that answers with an error has written nothing, except that after [`StoreError::Unavailable`] a fact may or
+/// may not have come about; the store then takes no more writes.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// A new session exists; with a known request id and the same arguments, the session that it made before.
+    ///
+    /// # Errors
+    /// `REQUEST_ID_REUSED`, or the store's own.
+    async fn start(&self, now: Moment, new: NewSession) -> Result<Started, StoreError>;
+
+    /// Reads a session that the viewer may see, as it stands at `now`.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, `STATE_UNKNOWN`, or the store's own.
+    async fn session(&self, now: Moment, viewer: &Viewer, lookup: &Lookup) -> Result<Session, StoreError>;
+
+    /// A callback was presented: its state is bound to it, and what is to be sent is marked as sent. Durable **before**
+    /// the first byte is sent.
+    ///
+    /// # Errors
+    /// The refusals of [`Session::take`], or the store's own.
+    async fn take(&self, now: Moment, take: Take) -> Result<(Session, Taken), StoreError>;
+
+    /// A token request ended.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, `SESSION_FINISHED`, or the store's own.
+    async fn end_exchange(&self, now: Moment, id: SessionId, end: ExchangeEnd)
+    -> Result<Session, StoreError>;
+
+    /// Fetching the claims ended.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, or the store's own.
+    async fn end_claims(&self, now: Moment, id: SessionId, end: ClaimsEnd) -> Result<Session, StoreError>;
+
+    /// A session was cancelled; the token that it held, if any, is to be revoked.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, the refusals of [`Session::cancel`], or the store's own.
+    async fn cancel(
+        &self,
+        now: Moment,
+        viewer: &Viewer,
+        id: SessionId,
+    ) -> Result<(Session, Option<AccessToken>), StoreError>;
+
+    /// The provider said how its session stands.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, or the store's own.
+    async fn observe(
+        &self,
+        now: Moment,
+        id: SessionId,
+        status: ProviderStatus,
+    ) -> Result<Session, StoreError>;
+
+    /// A webhook was received: it is kept once, and an open session that it is about has moved.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn ingest(&self, now: Moment, new: NewEvent) -> Result<Ingested, StoreError>;
+
+    /// One bite of the sweep: ends by time are written down, what is past its retention is removed. Holds up other writes
+    /// for two milliseconds at most.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn sweep(&self, now: Moment) -> Result<Swept, StoreError>;
+
+    /// How the store is.
+    fn status(&self) -> StoreStatus;
+
+    /// The newest session's time: ids never go back behind it.
+    fn newest(&self) -> Timestamp;
+
+    /// Resolves when the store has stopped for good, with what stopped it: the process should end.
+    async fn ended(&self) -> String;
+}

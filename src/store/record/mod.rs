@@ -1,0 +1,204 @@
+//! The stored form of what is remembered: prost messages of the store's own, with what is secret sealed inside.
+
+mod session;
+
+use std::time::Duration;
+
+use prost::Message;
+
+use self::session::{read_session, sealed_session, session_record};
+use super::{
+    Event, StoreError,
+    seal::{IndexKey, KeyRing, Place, SealError},
+};
+use crate::domain::{
+    BootTime, ClientName, EventId, KeyedHash, Moment, ProviderSessionId, Session, SessionId, StateSecret,
+    Timestamp,
+};
+
+/// The generated messages of `record.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::restriction)]
+pub(super) mod stored {
+    include!(concat!(env!("OUT_DIR"), "/cairld.store.v1.rs"));
+}
+
+/// Version of the stored form that this program writes. It refuses newer ones.
+pub(super) const SCHEMA_VERSION: u32 = 1;
+
+pub(super) const SESSIONS: &str = "sessions";
+pub(super) const REQUESTS: &str = "requests";
+pub(super) const EVENTS: &str = "events";
+pub(super) const META: &str = "meta";
+
+/// A session as it is stored: with the key of its row in `requests`, which the domain does not know.
+#[derive(Debug)]
+pub(super) struct StoredSession {
+    pub(super) session: Session,
+    pub(super) request: Option<[u8; 32]>,
+}
+
+/// What a request id made, and for which arguments.
+pub(super) struct StoredRequest {
+    pub(super) session: SessionId,
+    pub(super) arguments: KeyedHash,
+    /// Until the state is spent or has expired.
+    pub(super) secret: Option<StateSecret>,
+}
+
+/// Writes and reads records: knows the keys.
+#[derive(Debug)]
+pub(super) struct Codec {
+    pub(super) ring: KeyRing,
+    pub(super) index: IndexKey,
+}
+
+/// Why a record does not open.
+enum Damage {
+    Seal(SealError),
+    Form(&'static str),
+}
+
+impl From<SealError> for Damage {
+    fn from(error: SealError) -> Self {
+        Self::Seal(error)
+    }
+}
+
+impl From<prost::DecodeError> for Damage {
+    fn from(_: prost::DecodeError) -> Self {
+        Self::Form("not a record")
+    }
+}
+
+impl Damage {
+    fn of(self, table: &'static str, key: &[u8]) -> StoreError {
+        let key = data_encoding::HEXLOWER.encode(key);
+        match self {
+            Self::Seal(error) => StoreError::Corrupt(format!("{table} {key}: {error}")),
+            Self::Form(what) => StoreError::Corrupt(format!("{table} {key}: {what}")),
+        }
+    }
+}
+
+impl Codec {
+    pub(super) fn session_bytes(&self, stored: &StoredSession) -> Result<Vec<u8>, StoreError> {
+        let session = &stored.session;
+        let place = Place { table: SESSIONS, key: session.id.as_bytes() };
+        let sealed = self.seal(place, &sealed_session(session).encode_to_vec())?;
+        Ok(session_record(session, stored.request, sealed).encode_to_vec())
+    }
+
+    pub(super) fn session(&self, id: SessionId, bytes: &[u8]) -> Result<StoredSession, StoreError> {
+        self.open_session(id, bytes).map_err(|damage| damage.of(SESSIONS, id.as_bytes()))
+    }
+
+    fn open_session(&self, id: SessionId, bytes: &[u8]) -> Result<StoredSession, Damage> {
+        let record = stored::SessionRecord::decode(bytes)?;
+        let place = Place { table: SESSIONS, key: id.as_bytes() };
+        let plain = self.ring.open(place, &record.sealed)?;
+        let sealed = stored::SealedSession::decode(plain.as_slice())?;
+        let request = optional(&record.request)?;
+        Ok(StoredSession { session: read_session(id, record, sealed)?, request })
+    }
+
+    pub(super) fn request_bytes(
+        &self,
+        key: &[u8; 32],
+        stored: &StoredRequest,
+    ) -> Result<Vec<u8>, StoreError> {
+        let record = stored::RequestRecord {
+            session: stored.session.as_bytes().to_vec(),
+            arguments: stored.arguments.as_bytes().to_vec(),
+            secret: stored.secret.as_ref().map(|secret| secret.expose().to_vec()).unwrap_or_default(),
+        };
+        self.seal(Place { table: REQUESTS, key }, &record.encode_to_vec())
+    }
+
+    pub(super) fn request(&self, key: &[u8; 32], bytes: &[u8]) -> Result<StoredRequest, StoreError> {
+        let open = || {
+            let plain = self.ring.open(Place { table: REQUESTS, key }, bytes)?;
+            let record = stored::RequestRecord::decode(plain.as_slice())?;
+            Ok(StoredRequest {
+                session: SessionId::from_bytes(fixed(&record.session)?),
+                arguments: KeyedHash::new(fixed(&record.arguments)?),
+                secret: optional(&record.secret)?.map(StateSecret::new),
+            })
+        };
+        open().map_err(|damage: Damage| damage.of(REQUESTS, key))
+    }
+
+    pub(super) fn event_bytes(&self, key: &[u8], event: &Event) -> Result<Vec<u8>, StoreError> {
+        let sealed = stored::SealedEvent { body: event.body.clone() };
+        let record = stored::EventRecord {
+            id: event.id.as_bytes().to_vec(),
+            r#type: event.kind.clone(),
+            provider_session: event.provider_session.as_ref().map(ToString::to_string).unwrap_or_default(),
+            received_ms: event.received.as_millis(),
+            parsed: event.parsed,
+            id_reused: event.id_reused,
+            sealed: self.seal(Place { table: EVENTS, key }, &sealed.encode_to_vec())?,
+        };
+        Ok(record.encode_to_vec())
+    }
+
+    pub(super) fn event(
+        &self,
+        key: &[u8],
+        client: &ClientName,
+        sequence: u64,
+        bytes: &[u8],
+    ) -> Result<Event, StoreError> {
+        let open = || {
+            let record = stored::EventRecord::decode(bytes)?;
+            let plain = self.ring.open(Place { table: EVENTS, key }, &record.sealed)?;
+            Ok(Event {
+                id: EventId::from_bytes(fixed(&record.id)?),
+                client: client.clone(),
+                sequence,
+                kind: record.r#type,
+                provider_session: named(&record.provider_session, ProviderSessionId::parse)?,
+                received: Timestamp::from_millis(record.received_ms),
+                parsed: record.parsed,
+                id_reused: record.id_reused,
+                body: stored::SealedEvent::decode(plain.as_slice())?.body,
+            })
+        };
+        open().map_err(|damage: Damage| damage.of(EVENTS, key))
+    }
+
+    fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.ring.seal(place, plain).map_err(|error| StoreError::Unavailable(error.to_string()))
+    }
+}
+
+fn moment(moment: Moment) -> stored::Moment {
+    stored::Moment { wall_ms: moment.wall.as_millis(), boot: moment.boot.boot, boot_ms: moment.boot.millis }
+}
+
+fn read_moment(moment: Option<stored::Moment>) -> Result<Moment, Damage> {
+    let moment = moment.ok_or(Damage::Form("no moment"))?;
+    Ok(Moment {
+        wall: Timestamp::from_millis(moment.wall_ms),
+        boot: BootTime { boot: moment.boot, millis: moment.boot_ms },
+    })
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Damage> {
+    bytes.try_into().map_err(|_| Damage::Form("a field of the wrong length"))
+}
+
+fn optional<const N: usize>(bytes: &[u8]) -> Result<Option<[u8; N]>, Damage> {
+    if bytes.is_empty() { Ok(None) } else { fixed(bytes).map(Some) }
+}
+
+fn named<T, E>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<Option<T>, Damage> {
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        parse(text).map(Some).map_err(|_| Damage::Form("a name of the wrong form"))
+    }
+}

@@ -1,0 +1,103 @@
+//! What happens to webhooks inside a write transaction.
+
+use redb::ReadableTable;
+
+use super::{
+    super::{Event, Ingested, NewEvent, StoreError, record::Codec, seal::Purpose},
+    sessions::{forget_ended_state, linked, provider_session_key},
+    tables::{Change, OperationError, Outcome, Tables, database, event_key, put_session},
+};
+use crate::domain::{Moment, Reason, RunId, Session, SessionId};
+
+/// Keeps a verified webhook once, and moves an open session that it is about.
+pub(super) fn ingest(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    now: Moment,
+    run: RunId,
+    new: NewEvent,
+) -> Outcome<Ingested> {
+    let NewEvent { id, client, body, envelope } = new;
+    let digest = *codec.index.hash(Purpose::Webhook, &[client.as_str().as_bytes(), &body]).as_bytes();
+    let known = tables.webhooks.get(&digest).map_err(database)?.map(|sequence| sequence.value());
+    if let Some(sequence) = known {
+        let key = event_key(&client, sequence);
+        let row = tables.events.get(key.as_slice()).map_err(database)?;
+        let row = row.ok_or_else(|| StoreError::Corrupt(format!("events {client} {sequence}: missing")))?;
+        let event = codec.event(&key, &client, sequence, row.value())?;
+        let session = session_of(tables, codec, now, run, &event)?;
+        return Ok((Ingested { event, duplicate: true, session }, Vec::new()));
+    }
+    let name = client.as_str().as_bytes();
+    let sequence = 1 + tables.inboxes.get(name).map_err(database)?.map_or(0, |last| last.value());
+    let inner = envelope
+        .inner_id
+        .map(|inner| *codec.index.hash(Purpose::InnerId, &[name, inner.as_bytes()]).as_bytes());
+    let id_reused = match &inner {
+        Some(inner) => tables.inner_ids.get(inner).map_err(database)?.is_some(),
+        None => false,
+    };
+    let event = Event {
+        id,
+        client: client.clone(),
+        sequence,
+        kind: envelope.kind,
+        provider_session: envelope.provider_session,
+        received: now.wall,
+        parsed: envelope.parsed,
+        id_reused,
+        body,
+    };
+    let key = event_key(&client, sequence);
+    let row = codec.event_bytes(&key, &event)?;
+    let mut changes = vec![
+        Change::PutEvent(key, row),
+        Change::PutWebhook(digest, sequence),
+        Change::PutInbox(client, sequence),
+    ];
+    if let (Some(inner), false) = (inner, id_reused) {
+        changes.push(Change::PutInnerId(inner, sequence));
+    }
+    let session = match linked_session(tables, codec, &event)? {
+        Some(id) => {
+            let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
+            if envelope.status.is_some_and(|status| stored.session.observe(now, run, status)) {
+                changes.push(put_session(codec, &stored)?);
+                changes.extend(forget_ended_state(tables, codec, &stored)?);
+            }
+            stored.session.settle(now, run);
+            Some(stored.session)
+        }
+        None => None,
+    };
+    Ok((Ingested { event, duplicate: false, session }, changes))
+}
+
+fn session_of(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    now: Moment,
+    run: RunId,
+    event: &Event,
+) -> Result<Option<Session>, OperationError> {
+    let Some(id) = linked_session(tables, codec, event)? else { return Ok(None) };
+    let mut session = tables.session(codec, id, Reason::SessionNotFound)?.session;
+    session.settle(now, run);
+    Ok(Some(session))
+}
+
+/// The session that the event is about, where it is known and still kept.
+fn linked_session(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    event: &Event,
+) -> Result<Option<SessionId>, OperationError> {
+    let Some(provider_session) = &event.provider_session else { return Ok(None) };
+    let key = provider_session_key(codec, &event.client, provider_session);
+    let Some(row) = linked(tables, &key)? else { return Ok(None) };
+    let id = SessionId::from_bytes(
+        row.session.as_slice().try_into().map_err(|_| StoreError::Corrupt("provider_sessions".to_owned()))?,
+    );
+    let is_kept = tables.sessions.get(id.as_bytes()).map_err(database)?.is_some();
+    Ok(is_kept.then_some(id))
+}

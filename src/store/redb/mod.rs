@@ -1,0 +1,235 @@
+//! The embedded backend: one file, one writer, group commit.
+
+mod events;
+mod open;
+mod sessions;
+mod sweep;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use redb::{Database, ReadableDatabase, ReadableTableMetadata};
+
+pub use self::open::{OpenError, Settings};
+use self::{
+    open::Opened,
+    tables::{EVENTS_TABLE, PROVIDER_SESSIONS_TABLE, SESSIONS_TABLE},
+    writer::Writer,
+};
+use super::{
+    Ingested, Lookup, NewEvent, NewSession, Started, Store, StoreError, StoreStatus, Swept, Take,
+    record::{Codec, SCHEMA_VERSION, stored},
+};
+use crate::domain::{
+    AccessToken, ClaimsEnd, ExchangeEnd, Moment, ProviderStatus, Reason, RunId, Session, SessionId, Taken,
+    Timestamp, Viewer,
+};
+use prost::Message;
+
+/// The store in one redb file.
+#[derive(Debug)]
+pub struct RedbStore {
+    // The writer goes first: its thread shares the database, which lets the file go with its last owner.
+    writer: Writer,
+    database: Arc<Database>,
+    codec: Arc<Codec>,
+    run: RunId,
+    retention: Duration,
+    newest: Timestamp,
+    /// The file; none for a store in memory.
+    path: Option<PathBuf>,
+    /// From where on the sweep looks for sessions that time has ended.
+    ended_up_to: Mutex<[u8; 16]>,
+}
+
+impl RedbStore {
+    /// Opens the file for the given run of the daemon.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what stands in the way and what to do.
+    pub fn open(settings: Settings, run: RunId) -> Result<Self, OpenError> {
+        let retention = settings.retention;
+        let (opened, path) = open::open_file(settings)?;
+        Self::assemble(opened, run, retention, Some(path))
+    }
+
+    fn assemble(
+        opened: Opened,
+        run: RunId,
+        retention: Duration,
+        path: Option<PathBuf>,
+    ) -> Result<Self, OpenError> {
+        let Opened { database, codec, newest } = opened;
+        let database = Arc::new(database);
+        let writer = Writer::start(Arc::clone(&database)).map_err(|error| OpenError::Io {
+            path: path.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+            what: format!("the writer thread does not start: {error}"),
+        })?;
+        let ended_up_to = Mutex::default();
+        Ok(Self { writer, database, codec: Arc::new(codec), run, retention, newest, path, ended_up_to })
+    }
+
+    /// Reads a session as it is stored; none where there is none.
+    fn read(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let read = || {
+            let sessions = self.database.begin_read()?.open_table(SESSIONS_TABLE)?;
+            Ok(sessions.get(id.as_bytes())?)
+        };
+        let row = read().map_err(unreadable)?;
+        row.map(|row| self.codec.session(id, row.value()).map(|stored| stored.session)).transpose()
+    }
+
+    fn read_by_provider_session(
+        &self,
+        viewer: &Viewer,
+        lookup: &crate::domain::ProviderSessionId,
+    ) -> Result<Option<Session>, StoreError> {
+        let read = |key: &[u8; 32]| {
+            let links = self.database.begin_read()?.open_table(PROVIDER_SESSIONS_TABLE)?;
+            Ok(links.get(key)?.map(|row| stored::ProviderSessionRecord::decode(row.value())))
+        };
+        for client in viewer.clients.iter() {
+            let key = sessions::provider_session_key(&self.codec, client, lookup);
+            if let Some(Ok(row)) = read(&key).map_err(unreadable)?
+                && let Ok(id) = row.session.as_slice().try_into()
+            {
+                return self.read(SessionId::from_bytes(id));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn unreadable(error: redb::Error) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+#[async_trait]
+impl Store for RedbStore {
+    async fn start(&self, now: Moment, new: NewSession) -> Result<Started, StoreError> {
+        let prepared = sessions::prepare_start(&self.codec, now, new)?;
+        let (codec, run) = (Arc::clone(&self.codec), self.run);
+        self.writer.write(move |tables| prepared.apply(tables, &codec, now, run)).await
+    }
+
+    async fn session(&self, now: Moment, viewer: &Viewer, lookup: &Lookup) -> Result<Session, StoreError> {
+        let (session, missing) = match lookup {
+            Lookup::Id(id) => (self.read(*id)?, Reason::SessionNotFound),
+            Lookup::State(state) => {
+                let hash = sessions::state_hash(&self.codec, state.session, &state.secret);
+                let session = self.read(state.session)?.filter(|session| session.state.matches(&hash));
+                (session, Reason::StateUnknown)
+            }
+            Lookup::ProviderSession(id) => {
+                (self.read_by_provider_session(viewer, id)?, Reason::SessionNotFound)
+            }
+        };
+        let mut session = session.filter(|session| viewer.sees(session)).ok_or(missing)?;
+        session.settle(now, self.run);
+        Ok(session)
+    }
+
+    async fn take(&self, now: Moment, take: Take) -> Result<(Session, Taken), StoreError> {
+        let prepared = sessions::prepare_take(&self.codec, take);
+        let (codec, run) = (Arc::clone(&self.codec), self.run);
+        self.writer.write(move |tables| prepared.apply(tables, &codec, now, run)).await
+    }
+
+    async fn end_exchange(
+        &self,
+        now: Moment,
+        id: SessionId,
+        end: ExchangeEnd,
+    ) -> Result<Session, StoreError> {
+        let (codec, run) = (Arc::clone(&self.codec), self.run);
+        self.writer
+            .write_surely(move |tables| sessions::end_exchange(tables, &codec, now, run, id, end))
+            .await
+    }
+
+    async fn end_claims(&self, now: Moment, id: SessionId, end: ClaimsEnd) -> Result<Session, StoreError> {
+        let (codec, run) = (Arc::clone(&self.codec), self.run);
+        self.writer.write_surely(move |tables| sessions::end_claims(tables, &codec, now, run, id, end)).await
+    }
+
+    async fn cancel(
+        &self,
+        now: Moment,
+        viewer: &Viewer,
+        id: SessionId,
+    ) -> Result<(Session, Option<AccessToken>), StoreError> {
+        let (codec, run, viewer) = (Arc::clone(&self.codec), self.run, viewer.clone());
+        self.writer.write(move |tables| sessions::cancel(tables, &codec, now, run, &viewer, id)).await
+    }
+
+    async fn observe(
+        &self,
+        now: Moment,
+        id: SessionId,
+        status: ProviderStatus,
+    ) -> Result<Session, StoreError> {
+        let (codec, run) = (Arc::clone(&self.codec), self.run);
+        self.writer.write(move |tables| sessions::observe(tables, &codec, now, run, id, status)).await
+    }
+
+    async fn ingest(&self, now: Moment, new: NewEvent) -> Result<Ingested, StoreError> {
+        let (codec, run) = (Arc::clone(&self.codec), self.run);
+        self.writer.write(move |tables| events::ingest(tables, &codec, now, run, new)).await
+    }
+
+    async fn sweep(&self, now: Moment) -> Result<Swept, StoreError> {
+        let (codec, run, retention) = (Arc::clone(&self.codec), self.run, self.retention);
+        let from = *self.ended_up_to.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ids, next) = sweep::find_ended(&self.database, &codec, now, run, from)?;
+        let looked_through = next.is_none();
+        let bite = self.writer.write(move |tables| {
+            let (ended, mut changes) = sweep::write_ends(tables, &codec, now, run, &ids)?;
+            let (swept, removals) = sweep::remove_old(tables, &codec, now, retention)?;
+            // Removals last: a session that is both ended and old is gone.
+            changes.extend(removals);
+            Ok((Swept { ended, ..swept }, changes))
+        });
+        let swept = bite.await?;
+        if let Some(next) = next {
+            *self.ended_up_to.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        }
+        Ok(Swept { more: swept.more || !looked_through, ..swept })
+    }
+
+    fn status(&self) -> StoreStatus {
+        let count = || -> Result<(u64, u64), redb::Error> {
+            let read = self.database.begin_read()?;
+            Ok((read.open_table(SESSIONS_TABLE)?.len()?, read.open_table(EVENTS_TABLE)?.len()?))
+        };
+        let counted = count();
+        let unreadable = counted.as_ref().err().map(ToString::to_string);
+        let (sessions, events) = counted.unwrap_or_default();
+        let bytes =
+            self.path.as_ref().and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len());
+        StoreStatus {
+            backend: "redb",
+            unwritable: self.writer.latch().reason().map(str::to_owned).or(unreadable),
+            bytes,
+            sessions,
+            events,
+            schema_version: SCHEMA_VERSION,
+        }
+    }
+
+    fn newest(&self) -> Timestamp {
+        self.newest
+    }
+
+    async fn ended(&self) -> String {
+        self.writer.ended().await;
+        "the store's writer thread has ended".to_owned()
+    }
+}

@@ -1,0 +1,182 @@
+//! Opening the file: whose it is, which form it has, and whether the keys fit.
+
+use std::path::PathBuf;
+
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableError};
+
+use super::{
+    super::{
+        record::{Codec, META, SCHEMA_VERSION},
+        seal::{IndexKey, KeyRing, Place, SealError},
+    },
+    tables::{META_TABLE, SESSIONS_TABLE, Tables},
+};
+use crate::domain::{SessionId, Timestamp};
+
+const SCHEMA_ROW: &[u8] = b"schema_version";
+const INDEX_KEY_ROW: &[u8] = b"index_key";
+
+/// Where the store is and how it is opened.
+#[derive(Debug)]
+pub struct Settings {
+    /// The file; made if it is not there.
+    pub path: PathBuf,
+    /// Memory for cached pages, bytes.
+    pub cache_bytes: usize,
+    /// How long sessions are kept after they expire.
+    pub retention: std::time::Duration,
+    /// The key ring.
+    pub keys: KeyRing,
+}
+
+/// Why the store does not open. The text names the file and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{path}: another process has this store open; stop it first, one daemon serves one store")]
+    InUse {
+        /// The file.
+        path: String,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "{path}: written by a newer cairld (schema version {found}, this one knows {SCHEMA_VERSION}); \
+         start that version, or restore a backup of this one"
+    )]
+    NewerSchema {
+        /// The file.
+        path: String,
+        /// Its version.
+        found: u32,
+    },
+    /// The key ring does not fit.
+    #[error(
+        "{path}: sealed under a key that is not in keys.files; add the key that this store was written with"
+    )]
+    WrongKey {
+        /// The file.
+        path: String,
+    },
+    /// It is not what was written.
+    #[error("{path}: damaged ({what}); move it away and restore a backup")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The operating system refuses.
+    #[error("{path}: {what}; check that the folder exists, belongs to the daemon's user and has free space")]
+    Io {
+        /// The file.
+        path: String,
+        /// What it says.
+        what: String,
+    },
+}
+
+/// An open database with its keys.
+pub(super) struct Opened {
+    pub(super) database: Database,
+    pub(super) codec: Codec,
+    pub(super) newest: Timestamp,
+}
+
+/// Opens the file.
+pub(super) fn open_file(settings: Settings) -> Result<(Opened, PathBuf), OpenError> {
+    let Settings { path, cache_bytes, keys, .. } = settings;
+    let shown = path.display().to_string();
+    let database = builder(cache_bytes).create(&path).map_err(|error| explain(&shown, error))?;
+    Ok((prepare(database, keys, &shown)?, path))
+}
+
+/// Opens another place to keep bytes, for tests that make it fail.
+#[cfg(test)]
+pub(super) fn open_backend(backend: impl redb::StorageBackend, keys: KeyRing) -> Result<Opened, OpenError> {
+    let database = builder(1 << 20).create_with_backend(backend).map_err(|error| explain("memory", error))?;
+    prepare(database, keys, "memory")
+}
+
+fn builder(cache_bytes: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(cache_bytes);
+    builder
+}
+
+fn explain(path: &str, error: DatabaseError) -> OpenError {
+    let (path, what) = (path.to_owned(), error.to_string());
+    if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+        return OpenError::InUse { path };
+    }
+    if let DatabaseError::Storage(redb::StorageError::Io(error)) = error
+        && error.kind() != std::io::ErrorKind::InvalidData
+    {
+        return OpenError::Io { path, what };
+    }
+    OpenError::Damaged { path, what }
+}
+
+fn prepare(database: Database, ring: KeyRing, path: &str) -> Result<Opened, OpenError> {
+    let io = |error: redb::Error| OpenError::Io { path: path.to_owned(), what: error.to_string() };
+    let read = |row: &[u8]| -> Result<Option<Vec<u8>>, redb::Error> {
+        match database.begin_read()?.open_table(META_TABLE) {
+            Ok(table) => Ok(table.get(row)?.map(|value| value.value().to_vec())),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    };
+    let damaged = |what: &str| OpenError::Damaged { path: path.to_owned(), what: what.to_owned() };
+    if let Some(version) = read(SCHEMA_ROW).map_err(io)? {
+        let version = <[u8; 4]>::try_from(version.as_slice()).map_err(|_| damaged("no schema version"))?;
+        let found = u32::from_be_bytes(version);
+        if found > SCHEMA_VERSION {
+            return Err(OpenError::NewerSchema { path: path.to_owned(), found });
+        }
+    }
+    let place = Place { table: META, key: INDEX_KEY_ROW };
+    let index = match read(INDEX_KEY_ROW).map_err(io)? {
+        Some(sealed) => {
+            let plain = ring.open(place, &sealed).map_err(|error| match error {
+                SealError::KeyMissing => OpenError::WrongKey { path: path.to_owned() },
+                SealError::Damaged | SealError::NoRandomness => damaged("the index key does not open"),
+            })?;
+            IndexKey::new(
+                plain.as_slice().try_into().map_err(|_| damaged("the index key has a wrong length"))?,
+            )
+        }
+        None => {
+            let no_randomness =
+                |_| OpenError::Io { path: path.to_owned(), what: SealError::NoRandomness.to_string() };
+            let mut bytes = [0; 32];
+            getrandom::fill(&mut bytes).map_err(no_randomness)?;
+            let index = IndexKey::new(bytes);
+            let sealed = ring
+                .seal(place, index.expose())
+                .map_err(|error| OpenError::Io { path: path.to_owned(), what: error.to_string() })?;
+            lay_out(&database, &sealed).map_err(io)?;
+            index
+        }
+    };
+    let newest = newest(&database).map_err(io)?;
+    Ok(Opened { database, codec: Codec { ring, index }, newest })
+}
+
+/// Makes all tables of a new file, its version and its index key, in one transaction.
+fn lay_out(database: &Database, index_key: &[u8]) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    {
+        Tables::open(&transaction)?;
+        let mut meta = transaction.open_table(META_TABLE)?;
+        meta.insert(SCHEMA_ROW, SCHEMA_VERSION.to_be_bytes().as_slice())?;
+        meta.insert(INDEX_KEY_ROW, index_key)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn newest(database: &Database) -> Result<Timestamp, redb::Error> {
+    let sessions = database.begin_read()?.open_table(SESSIONS_TABLE)?;
+    let last = sessions.last()?.map(|(id, _)| SessionId::from_bytes(id.value()).time());
+    Ok(last.unwrap_or_default())
+}

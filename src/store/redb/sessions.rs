@@ -1,0 +1,321 @@
+//! What happens to sessions inside a write transaction.
+
+use redb::ReadableTable;
+
+use super::{
+    super::{
+        NewSession, Started, StoreError, Take,
+        record::{Codec, StoredRequest, StoredSession, stored},
+        seal::Purpose,
+    },
+    tables::{Change, OperationError, Outcome, Tables, database, put_session},
+};
+use crate::domain::{
+    AccessToken, At, ClaimsEnd, ClientName, ExchangeEnd, KeyedHash, Moment, OpenStatus, Presented,
+    PresentedHashes, ProviderSessionId, ProviderStatus, Reason, RunId, Session, SessionId, State,
+    StateSecret, Taken, TokenStanding, Viewer,
+};
+use prost::Message;
+
+/// A start, with everything done that needs no transaction.
+pub(super) struct PreparedStart {
+    session: Session,
+    bytes: Vec<u8>,
+    secret: StateSecret,
+    request: Option<([u8; 32], Vec<u8>, KeyedHash)>,
+}
+
+pub(super) fn prepare_start(
+    codec: &Codec,
+    now: Moment,
+    new: NewSession,
+) -> Result<PreparedStart, StoreError> {
+    let arguments = arguments_hash(codec, &new);
+    let NewSession { id, client, caller, secret, .. } = new;
+    let request = match &new.request_id {
+        Some(request_id) => {
+            let parts = [caller.as_str(), client.as_str(), request_id].map(str::as_bytes);
+            let key = *codec.index.hash(Purpose::Request, &parts).as_bytes();
+            let row = StoredRequest { session: id, arguments, secret: Some(secret.clone()) };
+            Some((key, codec.request_bytes(&key, &row)?, arguments))
+        }
+        None => None,
+    };
+    let session = Session {
+        id,
+        client,
+        caller,
+        scopes: new.scopes,
+        redirect_uri: new.redirect_uri,
+        reference: new.reference,
+        test_mode: new.test_mode,
+        created: now,
+        updated: now.wall,
+        state: state_hash(codec, id, &secret),
+        binding: new.binding.map(|binding| binding_hash(codec, id, binding.expose())),
+        verifier: Some(new.verifier),
+        provider_session: None,
+        spent: None,
+        failure: None,
+        at: At::Open(OpenStatus::Pending),
+        token: TokenStanding::None,
+        userinfo: None,
+    };
+    let stored = StoredSession { session, request: request.as_ref().map(|(key, ..)| *key) };
+    let bytes = codec.session_bytes(&stored)?;
+    Ok(PreparedStart { session: stored.session, bytes, secret, request })
+}
+
+impl PreparedStart {
+    pub(super) fn apply(
+        self,
+        tables: &Tables<'_>,
+        codec: &Codec,
+        now: Moment,
+        run: RunId,
+    ) -> Outcome<Started> {
+        let session = self.session;
+        let mut changes = vec![Change::PutSession(session.id, self.bytes)];
+        if let Some((key, row, arguments)) = self.request {
+            if let Some(known) = request(tables, codec, &key)? {
+                return Ok((started_before(tables, codec, now, run, known, arguments)?, Vec::new()));
+            }
+            changes.push(Change::PutRequest(key, row));
+        }
+        let state = State { session: session.id, secret: self.secret };
+        Ok((Started { usable: session.verifier.clone().map(|verifier| (state, verifier)), session }, changes))
+    }
+}
+
+fn started_before(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    now: Moment,
+    run: RunId,
+    known: StoredRequest,
+    arguments: KeyedHash,
+) -> Result<Started, OperationError> {
+    if !known.arguments.matches(&arguments) {
+        return Err(Reason::RequestIdReused.into());
+    }
+    let mut session = tables.session(codec, known.session, Reason::SessionNotFound)?.session;
+    session.settle(now, run);
+    let is_usable = matches!(session.at, At::Open(_)) && session.spent.is_none();
+    let usable = match (known.secret, session.verifier.clone()) {
+        (Some(secret), Some(verifier)) if is_usable => {
+            Some((State { session: session.id, secret }, verifier))
+        }
+        _ => None,
+    };
+    Ok(Started { session, usable })
+}
+
+/// A callback, with its hashes computed.
+pub(super) struct PreparedTake {
+    id: SessionId,
+    viewer: Viewer,
+    hashes: PresentedHashes,
+    provider_session: Option<ProviderSessionId>,
+}
+
+pub(super) fn prepare_take(codec: &Codec, take: Take) -> PreparedTake {
+    let id = take.state.session;
+    let (callback, error) = match take.presented {
+        Presented::Code(code) => (codec.index.hash(Purpose::Code, &[code.expose().as_bytes()]), None),
+        Presented::Error { error, description } => {
+            let parts = [id.as_bytes().as_slice(), error.as_bytes(), description.as_bytes()];
+            (codec.index.hash(Purpose::ErrorCallback, &parts), Some((error, description)))
+        }
+    };
+    PreparedTake {
+        id,
+        viewer: take.viewer,
+        hashes: PresentedHashes {
+            state: state_hash(codec, id, &take.state.secret),
+            binding: take.binding.map(|binding| binding_hash(codec, id, binding.expose())),
+            callback,
+            error,
+        },
+        provider_session: take.provider_session,
+    }
+}
+
+impl PreparedTake {
+    pub(super) fn apply(
+        self,
+        tables: &Tables<'_>,
+        codec: &Codec,
+        now: Moment,
+        run: RunId,
+    ) -> Outcome<(Session, Taken)> {
+        let mut stored = tables.session(codec, self.id, Reason::StateUnknown)?;
+        let code_key = *self.hashes.callback.as_bytes();
+        let owner =
+            tables.codes.get(&code_key).map_err(database)?.map(|id| SessionId::from_bytes(id.value()));
+        let session = &mut stored.session;
+        let hint = self.provider_session.as_ref();
+        let taken = session.take(now, run, &self.viewer, &self.hashes, owner, hint)?;
+        let mut changes = Vec::new();
+        if matches!(taken, Taken::Send { .. } | Taken::Ended) {
+            changes.push(put_session(codec, &stored)?);
+            changes.extend(forget_state(tables, codec, &stored)?);
+            changes.extend(link(tables, codec, &stored.session, false)?);
+            if owner.is_none() && self.hashes.error.is_none() {
+                changes.push(Change::PutCode(code_key, self.id));
+            }
+        }
+        Ok(((stored.session, taken), changes))
+    }
+}
+
+pub(super) fn end_exchange(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    now: Moment,
+    run: RunId,
+    id: SessionId,
+    end: ExchangeEnd,
+) -> Outcome<Session> {
+    let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
+    stored.session.exchange_ended(now, end)?;
+    let owns =
+        if stored.session.at == At::Token { link(tables, codec, &stored.session, true)? } else { None };
+    stored.session.settle(now, run);
+    let mut changes = vec![put_session(codec, &stored)?];
+    changes.extend(owns);
+    Ok((stored.session, changes))
+}
+
+pub(super) fn end_claims(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    now: Moment,
+    run: RunId,
+    id: SessionId,
+    end: ClaimsEnd,
+) -> Outcome<Session> {
+    let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
+    stored.session.settle(now, run);
+    stored.session.claims_ended(now, end);
+    let change = put_session(codec, &stored)?;
+    Ok((stored.session, vec![change]))
+}
+
+pub(super) fn cancel(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    now: Moment,
+    run: RunId,
+    viewer: &Viewer,
+    id: SessionId,
+) -> Outcome<(Session, Option<AccessToken>)> {
+    let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
+    if !viewer.sees(&stored.session) {
+        return Err(Reason::SessionNotFound.into());
+    }
+    let token = stored.session.cancel(now, run)?;
+    let mut changes = vec![put_session(codec, &stored)?];
+    changes.extend(forget_state(tables, codec, &stored)?);
+    Ok(((stored.session, token), changes))
+}
+
+pub(super) fn observe(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    now: Moment,
+    run: RunId,
+    id: SessionId,
+    status: ProviderStatus,
+) -> Outcome<Session> {
+    let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
+    let mut changes = Vec::new();
+    if stored.session.observe(now, run, status) {
+        changes.push(put_session(codec, &stored)?);
+        changes.extend(forget_ended_state(tables, codec, &stored)?);
+    }
+    Ok((stored.session, changes))
+}
+
+/// The state is spent or over: a repeated request id gets it no more.
+pub(super) fn forget_state(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    stored: &StoredSession,
+) -> Result<Option<Change>, OperationError> {
+    let Some(key) = stored.request else { return Ok(None) };
+    let Some(known @ StoredRequest { secret: Some(_), .. }) = request(tables, codec, &key)? else {
+        return Ok(None);
+    };
+    let row = codec.request_bytes(&key, &StoredRequest { secret: None, ..known })?;
+    Ok(Some(Change::PutRequest(key, row)))
+}
+
+/// [`forget_state`] where the session has ended.
+pub(super) fn forget_ended_state(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    stored: &StoredSession,
+) -> Result<Option<Change>, OperationError> {
+    if stored.session.ended().is_some() { forget_state(tables, codec, stored) } else { Ok(None) }
+}
+
+fn request(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    key: &[u8; 32],
+) -> Result<Option<StoredRequest>, OperationError> {
+    let row = tables.requests.get(key).map_err(database)?;
+    Ok(row.map(|row| codec.request(key, row.value())).transpose()?)
+}
+
+/// Links the provider's session to ours. Its id came through a browser, so the first session to complete an exchange with
+/// it owns the link; until then the first to name it has it.
+fn link(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    session: &Session,
+    owned: bool,
+) -> Result<Option<Change>, OperationError> {
+    let Some(provider_session) = &session.provider_session else { return Ok(None) };
+    let key = provider_session_key(codec, &session.client, provider_session);
+    let is_taken = linked(tables, &key)?
+        .is_some_and(|known| known.owned || (!owned && known.session != session.id.as_bytes()));
+    let row = stored::ProviderSessionRecord { session: session.id.as_bytes().to_vec(), owned };
+    Ok((!is_taken).then(|| Change::PutProviderSession(key, row.encode_to_vec())))
+}
+
+/// The row that links a provider session, if there is one.
+pub(super) fn linked(
+    tables: &Tables<'_>,
+    key: &[u8; 32],
+) -> Result<Option<stored::ProviderSessionRecord>, OperationError> {
+    let row = tables.provider_sessions.get(key).map_err(database)?;
+    Ok(row.map(|row| stored::ProviderSessionRecord::decode(row.value())).transpose().map_err(|_| {
+        StoreError::Corrupt(format!("provider_sessions {}", data_encoding::HEXLOWER.encode(key)))
+    })?)
+}
+
+pub(super) fn provider_session_key(
+    codec: &Codec,
+    client: &ClientName,
+    provider_session: &ProviderSessionId,
+) -> [u8; 32] {
+    let parts = [client.as_str().as_bytes(), provider_session.as_str().as_bytes()];
+    *codec.index.hash(Purpose::ProviderSession, &parts).as_bytes()
+}
+
+pub(super) fn state_hash(codec: &Codec, id: SessionId, secret: &StateSecret) -> KeyedHash {
+    codec.index.hash(Purpose::State, &[id.as_bytes(), secret.expose()])
+}
+
+fn binding_hash(codec: &Codec, id: SessionId, binding: &str) -> KeyedHash {
+    codec.index.hash(Purpose::Binding, &[id.as_bytes(), binding.as_bytes()])
+}
+
+/// What a repeated request id must have in common with the first.
+fn arguments_hash(codec: &Codec, new: &NewSession) -> KeyedHash {
+    let binding = new.binding.as_ref().map_or(&[][..], |binding| binding.expose().as_bytes());
+    let mut parts = vec![new.redirect_uri.as_bytes(), new.reference.as_bytes(), binding];
+    parts.extend(new.scopes.iter().map(|scope| scope.as_str().as_bytes()));
+    codec.index.hash(Purpose::Arguments, &parts)
+}

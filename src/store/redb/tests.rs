@@ -1,0 +1,184 @@
+//! The embedded backend: the suite, its file, its keys, and a disk that fails.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::{ReadableTable, StorageBackend, backends::InMemoryBackend};
+
+use super::*;
+use crate::store::{
+    KeyRing, MasterKey,
+    conformance::{self, Backend, RETENTION, at, new_session, run, viewer},
+};
+
+struct InFolder(tempfile::TempDir);
+
+impl InFolder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("cairld.redb")
+    }
+
+    fn try_open(&self, keys: &[u8]) -> Result<RedbStore, OpenError> {
+        let keys: Vec<_> = keys.iter().map(|seed| MasterKey::new([*seed; 32])).collect();
+        let keys = KeyRing::new(&keys[0], &keys[1..]);
+        let settings = Settings { path: self.path(), cache_bytes: 1 << 20, retention: RETENTION, keys };
+        RedbStore::open(settings, run(1))
+    }
+}
+
+impl Backend for InFolder {
+    fn open(&self, run: RunId) -> Arc<dyn Store> {
+        let keys = KeyRing::new(&MasterKey::new([1; 32]), &[]);
+        let settings = Settings { path: self.path(), cache_bytes: 1 << 20, retention: RETENTION, keys };
+        Arc::new(RedbStore::open(settings, run).unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms() {
+    conformance::suite(InFolder::new).await;
+}
+
+#[tokio::test]
+async fn nothing_secret_stands_in_the_file() {
+    let folder = InFolder::new();
+    let store: Arc<dyn Store> = folder.open(run(1));
+    store.start(at(0), new_session(0, 1)).await.unwrap();
+    drop(store);
+    let bytes = std::fs::read(folder.path()).unwrap();
+    for canary in [&b"canary"[..], &[1; 32]] {
+        assert!(!bytes.windows(canary.len()).any(|window| window == canary), "{canary:?}");
+    }
+    assert!(bytes.windows(8).any(|window| window == b"checkout"), "the search itself works");
+}
+
+#[test]
+fn a_second_opening_is_refused() {
+    let folder = InFolder::new();
+    let _first = folder.try_open(&[1]).unwrap();
+    let second = folder.try_open(&[1]).unwrap_err();
+    assert!(matches!(second, OpenError::InUse { .. }), "{second}");
+    assert!(second.to_string().contains("cairld.redb"));
+}
+
+#[test]
+fn only_a_ring_with_the_right_key_opens_it() {
+    let folder = InFolder::new();
+    drop(folder.try_open(&[1]).unwrap());
+    assert!(matches!(folder.try_open(&[2]), Err(OpenError::WrongKey { .. })));
+    drop(folder.try_open(&[2, 1]).unwrap());
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let folder = InFolder::new();
+    drop(folder.try_open(&[1]).unwrap());
+    let database = Database::open(folder.path()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let newer = (SCHEMA_VERSION + 1).to_be_bytes();
+    transaction.open_table(tables::META_TABLE).unwrap().insert(&b"schema_version"[..], &newer[..]).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    assert!(
+        matches!(folder.try_open(&[1]), Err(OpenError::NewerSchema { found, .. }) if found == SCHEMA_VERSION + 1)
+    );
+}
+
+#[test]
+fn a_file_that_is_no_store_is_refused() {
+    let folder = InFolder::new();
+    std::fs::write(folder.path(), [7; 8192]).unwrap();
+    let error = folder.try_open(&[1]).unwrap_err();
+    assert!(error.to_string().contains("restore a backup"), "{error}");
+    assert_eq!(std::fs::read(folder.path()).unwrap(), [7; 8192], "and left alone");
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_named_and_never_returned() {
+    let folder = InFolder::new();
+    let store: Arc<dyn Store> = folder.open(run(1));
+    let id = store.start(at(0), new_session(0, 1)).await.unwrap().session.id;
+    drop(store);
+    let database = Database::open(folder.path()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut sessions = transaction.open_table(SESSIONS_TABLE).unwrap();
+        let mut record = sessions.get(id.as_bytes()).unwrap().unwrap().value().to_vec();
+        *record.last_mut().unwrap() ^= 1;
+        sessions.insert(id.as_bytes(), record.as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let store: Arc<dyn Store> = folder.open(run(2));
+    let error = store.session(at(1), &viewer("checkout"), &Lookup::Id(id)).await.unwrap_err();
+    let hex = data_encoding::HEXLOWER.encode(id.as_bytes());
+    assert!(
+        matches!(&error, StoreError::Corrupt(what) if what.contains("sessions") && what.contains(&hex)),
+        "{error}"
+    );
+    assert!(matches!(store.cancel(at(1), &viewer("checkout"), id).await, Err(StoreError::Corrupt(_))));
+    store.start(at(1), new_session(1, 2)).await.expect("others are not concerned");
+}
+
+/// A disk that is full from some moment on.
+#[derive(Debug)]
+struct Disk {
+    memory: InMemoryBackend,
+    is_full: Arc<AtomicBool>,
+}
+
+impl Disk {
+    fn check(&self) -> Result<(), std::io::Error> {
+        if self.is_full.load(Ordering::Relaxed) {
+            Err(std::io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> Result<u64, std::io::Error> {
+        self.memory.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
+        self.memory.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
+        self.check()?;
+        self.memory.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), std::io::Error> {
+        self.check()?;
+        self.memory.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
+        self.check()?;
+        self.memory.write(offset, data)
+    }
+}
+
+#[tokio::test]
+async fn a_failed_commit_latches() {
+    let is_full = Arc::new(AtomicBool::new(false));
+    let disk = Disk { memory: InMemoryBackend::new(), is_full: Arc::clone(&is_full) };
+    let opened = open::open_backend(disk, KeyRing::new(&MasterKey::new([1; 32]), &[])).unwrap();
+    let store = RedbStore::assemble(opened, run(1), RETENTION, None).unwrap();
+    store.start(at(0), new_session(0, 1)).await.unwrap();
+    assert_eq!(store.status().unwritable, None);
+
+    is_full.store(true, Ordering::Relaxed);
+    let failed = store.start(at(0), new_session(0, 2)).await.unwrap_err();
+    assert!(matches!(failed, StoreError::Unavailable(_)), "{failed}");
+    is_full.store(false, Ordering::Relaxed);
+    let latched = store.start(at(0), new_session(0, 3)).await.unwrap_err();
+    assert!(matches!(latched, StoreError::Unavailable(_)), "until it is opened again: {latched}");
+    assert!(store.status().unwritable.is_some(), "the reason is kept");
+}

@@ -1,0 +1,190 @@
+//! The one writer: a thread that owns write transactions, applies all operations that wait in one of them, commits once,
+//! and answers all.
+//!
+//! A failed commit has an unknown outcome, so it latches: no writes any more until the store is opened again, and the
+//! reason is kept.
+
+use std::{
+    sync::{Arc, OnceLock},
+    thread,
+};
+
+use redb::{Database, StorageError};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    super::StoreError,
+    tables::{OperationError, Outcome, Tables},
+};
+
+/// Most operations in one transaction; what waits beyond them goes into the next.
+const MAX_BATCH: usize = 1024;
+/// Most operations that wait.
+const QUEUE: usize = 8192;
+
+/// Sends an answer once the batch is durable. Dropped instead, it makes the waiting call see that it failed.
+type Answer = Box<dyn FnOnce() + Send>;
+/// Applies an operation to the batch's transaction: its answer, and whether it changed anything.
+type Job = Box<dyn FnOnce(&mut Tables<'_>) -> Result<(Answer, bool), StorageError> + Send>;
+
+/// Why the store takes no writes any more; set once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Latch(Arc<OnceLock<String>>);
+
+impl Latch {
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+
+    fn close(&self, reason: String) {
+        tracing::error!(%reason, "the store takes no more writes; free or mend the disk and restart cairld");
+        // Only the first failure counts: what follows is its consequence.
+        let _ = self.0.set(reason);
+    }
+
+    fn error(&self) -> StoreError {
+        StoreError::Unavailable(self.reason().unwrap_or("the writer has stopped").to_owned())
+    }
+}
+
+/// The way to the writer thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    /// None only while it is being dropped.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<thread::JoinHandle<()>>,
+    latch: Latch,
+    /// Closes when the thread ends, however it ends.
+    alive: watch::Receiver<()>,
+}
+
+impl Writer {
+    /// Starts the thread. Dropping the writer waits until what is queued is done and the thread has let the file go.
+    pub(super) fn start(database: Arc<Database>) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (living, alive) = watch::channel(());
+        let latch = Latch::default();
+        let for_thread = latch.clone();
+        let thread = thread::Builder::new().name("store-writer".into()).spawn(move || {
+            let _living = living;
+            run(&database, queue, &for_thread);
+        })?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), latch, alive })
+    }
+
+    pub(super) fn latch(&self) -> &Latch {
+        &self.latch
+    }
+
+    /// Resolves when the thread has ended.
+    pub(super) async fn ended(&self) {
+        let mut alive = self.alive.clone();
+        while alive.changed().await.is_ok() {}
+    }
+
+    /// New work: refused when the queue is full.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&Tables<'_>) -> Outcome<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, answer) = package(operation);
+        match self.queue()?.try_send(job) {
+            Ok(()) => self.wait(answer).await,
+            Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(self.latch.error()),
+        }
+    }
+
+    /// The end of work that has begun: waits for its place however long the queue is.
+    pub(super) async fn write_surely<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&Tables<'_>) -> Outcome<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (job, answer) = package(operation);
+        self.queue()?.send(job).await.map_err(|_| self.latch.error())?;
+        self.wait(answer).await
+    }
+
+    /// The queue, while the store takes writes.
+    fn queue(&self) -> Result<&mpsc::Sender<Job>, StoreError> {
+        self.jobs.as_ref().filter(|_| self.latch.reason().is_none()).ok_or_else(|| self.latch.error())
+    }
+
+    async fn wait<T>(&self, answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
+        answer.await.unwrap_or_else(|_| Err(self.latch.error()))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has shown itself already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn package<T: Send + 'static>(
+    operation: impl FnOnce(&Tables<'_>) -> Outcome<T> + Send + 'static,
+) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
+    let (sender, receiver) = oneshot::channel();
+    let job: Job = Box::new(move |tables| {
+        let (result, changes) = match operation(tables) {
+            Ok((value, changes)) => (Ok(value), changes),
+            Err(OperationError::Refused(error)) => (Err(error), Vec::new()),
+            Err(OperationError::Database(error)) => return Err(error),
+        };
+        let is_change = !changes.is_empty();
+        for change in changes {
+            tables.apply(change)?;
+        }
+        // Whoever asked may have gone meanwhile; the fact stands all the same.
+        let answer: Answer = Box::new(move || drop(sender.send(result)));
+        Ok((answer, is_change))
+    });
+    (job, receiver)
+}
+
+fn run(database: &Database, mut queue: mpsc::Receiver<Job>, latch: &Latch) {
+    while let Some(first) = queue.blocking_recv() {
+        match commit_batch(database, first, &mut queue) {
+            Ok(answers) => answers.into_iter().for_each(|answer| answer()),
+            Err(error) => {
+                latch.close(error.to_string());
+                break;
+            }
+        }
+    }
+    // After a failure what waits, and what still comes, is answered by being dropped, until the store is.
+    while queue.blocking_recv().is_some() {}
+}
+
+fn commit_batch(
+    store: &Database,
+    first: Job,
+    queue: &mut mpsc::Receiver<Job>,
+) -> Result<Vec<Answer>, redb::Error> {
+    let mut transaction = store.begin_write()?;
+    // Writes the allocator's state with each commit, so that opening after a crash needs no scan of the file.
+    transaction.set_quick_repair(true);
+    let mut answers = Vec::new();
+    let mut is_changed = false;
+    {
+        let mut tables = Tables::open(&transaction)?;
+        let mut next = Some(first);
+        while let Some(job) = next {
+            let (answer, is_change) = job(&mut tables)?;
+            answers.push(answer);
+            is_changed |= is_change;
+            next = if answers.len() < MAX_BATCH { queue.try_recv().ok() } else { None };
+        }
+    }
+    // A batch of refusals needs no commit.
+    if is_changed {
+        transaction.commit()?;
+    } else {
+        transaction.abort()?;
+    }
+    Ok(answers)
+}
