@@ -4,8 +4,8 @@
 //! provider enforces it enforces too, and where it differs on purpose the item concerned says so. Beside the
 //! contract it has a control API under `/sandbox/`; everything is reached over HTTP, and nothing is stored.
 //!
-//! [`world`] and [`tokens`] hold the rules, free of I/O, with time as an argument; [`contract`], [`browser`] and
-//! [`control`] put them on the wire; [`serve`] owns the connections, so that a fault can break one.
+//! `authorize`, `world`, `query` and `tokens` hold the rules, free of I/O, with time as an argument; `contract`,
+//! `browser` and `control` put them on the wire; `serve` owns the connections, so that a fault can break one.
 
 mod authorize;
 mod browser;
@@ -18,6 +18,7 @@ mod journal;
 mod limits;
 mod page;
 mod params;
+mod query;
 mod serve;
 #[cfg(test)]
 mod tests;

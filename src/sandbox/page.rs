@@ -15,10 +15,10 @@ pub(super) fn consent(who: &str, session_id: &str, request: &Request, until: Opt
     for name in &request.scopes {
         claims.push_str(&claim(name));
     }
-    let until = until.map(|until| format!(" It expires at {until}.")).unwrap_or_default();
+    let until = until.map(|until| format!("<br>expires <time>{until}</time>")).unwrap_or_default();
     let body = format!(
         r#"<h1><b>{who}</b> asks to verify you</h1>
-<p class="lead">It asks for {count}. Your answers go to <code>{uri}</code>.</p>
+<p class="lead">It asks for {count}. Choose what the sandbox says of you; then you go back to <code>{uri}</code>.</p>
 <form method="post" action="/verify/session/{id}">
 <div class="claims">
 {claims}</div>
@@ -27,14 +27,14 @@ pub(super) fn consent(who: &str, session_id: &str, request: &Request, until: Opt
 <button name="outcome" value="decline">Decline</button>
 </div>
 <div class="others" role="group" aria-labelledby="others">
-<p id="others">Or see how the service copes when</p>
+<p id="others">Or try how the service takes another ending</p>
 <div class="actions">
 <button class="quiet" name="outcome" value="fail">Fail verification</button>
 <button class="quiet" name="outcome" value="leave">Walk away</button>
 </div>
 </div>
 </form>
-<p class="small">Session <code>{id}</code>.{until}</p>"#,
+<p class="small">Session <code>{id}</code>{until}</p>"#,
         count = match request.scopes.len() {
             1 => "one claim".to_owned(),
             several => format!("{several} claims"),

@@ -11,7 +11,8 @@ use super::ApiError;
 use super::clock::Moment;
 use super::limits::Over;
 use super::params::{Params, Repeated};
-use super::world::{Session, Token, World, bearer};
+use super::query::bearer;
+use super::world::{Session, Token, World};
 
 /// An authorization code dies this long after its issue.
 const CODE_LIFE: Duration = Duration::from_secs(10 * 60);

@@ -180,8 +180,10 @@ pub(super) async fn deliver(shared: Arc<Shared>, client: reqwest::Client) {
             // A new delivery, or a clock that was moved.
             () = shared.wake.notified() => {}
             () = next_due => {}
-            Some(Ok((delivery, status))) = under_way.join_next() => {
-                shared.with(|inside, _| inside.webhooks.finish(delivery, status));
+            Some(ended) = under_way.join_next() => {
+                if let Ok((delivery, status)) = ended {
+                    shared.with(|inside, _| inside.webhooks.finish(delivery, status));
+                }
             }
         }
     }
