@@ -251,6 +251,20 @@ mod tests {
     }
 
     #[test]
+    fn a_parameter_sent_twice_spoils_the_request() {
+        let mut world = world();
+        let (_, code) = approved(&mut world);
+        for name in ["grant_type", "code", "client_id", "client_secret", "redirect_uri", "code_verifier"] {
+            let form = format!(
+                "grant_type=authorization_code&code={code}&client_id=cairl_test_shop&client_secret=the+shop's+secret\
+                 &redirect_uri=https://shop.example/cb&code_verifier={VERIFIER}&{name}=more"
+            );
+            let refusal = world.redeem(&Params::parse(form.as_bytes()), after(1)).unwrap_err();
+            assert_eq!((refusal.status, refusal.error), (400, "invalid_request"), "{name}");
+        }
+    }
+
+    #[test]
     fn a_code_lives_ten_minutes() {
         let mut world = world();
         let (_, code) = approved(&mut world);
