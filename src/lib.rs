@@ -1,6 +1,7 @@
 //! cairld takes users through a CAIRL verification, once and right, for services in any language.
 
 pub mod api;
+pub mod ctl;
 pub mod domain;
 pub mod sandbox;
 pub mod store;

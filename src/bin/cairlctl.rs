@@ -1,3 +1,7 @@
 //! `cairlctl`: the operator's client.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cairld::ctl::run()
+}

@@ -1,0 +1,205 @@
+//! What may be typed.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{ArgGroup, Args as Group, Parser, Subcommand};
+
+use super::{connect::Target, exit::EXIT_CODES};
+
+/// Longest deadline of one call.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// Talks to cairld: starts and completes authorizations, reads sessions, hands in webhooks.
+#[derive(Debug, Parser)]
+#[command(name = "cairlctl", version, after_help = EXIT_CODES)]
+pub(super) struct Args {
+    /// Where the daemon listens: `unix:/path`, or `http://127.0.0.1:50051` on this host
+    #[arg(long, global = true, env = "CAIRLD_ENDPOINT", default_value = "unix:/run/cairld/cairld.sock")]
+    pub(super) endpoint: Target,
+
+    /// File with this caller's bearer token, readable by its owner alone
+    ///
+    /// Needed where the daemon does not know the caller by its user or group.
+    #[arg(long, global = true, env = "CAIRLD_TOKEN_FILE", value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+
+    /// Print the daemon's answer as proto3 JSON, errors as a JSON object
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+
+    /// How long to wait for the daemon: `60s`, `1m 30s`
+    #[arg(long, global = true, default_value = "60s", value_parser = timeout)]
+    pub(super) timeout: Duration,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Start an authorization; prints the URL to send the user's browser to
+    Start(Start),
+    /// Complete an authorization with what the provider's redirect brought
+    Complete(Complete),
+    /// Read or cancel a session
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Hand in what the provider delivered
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
+    /// Tell how the daemon is (for callers with `admin = true`)
+    Status,
+}
+
+/// What to start.
+#[derive(Debug, Group)]
+pub(super) struct Start {
+    /// Name of the configured client; may be left out when the caller may use just one
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(super) client: String,
+    /// Where the browser comes back to, as registered; may be left out when the client has just one
+    #[arg(long, value_name = "URI", default_value = "", hide_default_value = true)]
+    pub(super) redirect_uri: String,
+    /// A claim to ask for; once for each
+    #[arg(long = "scope", value_name = "SCOPE", required = true)]
+    pub(super) scopes: Vec<String>,
+    #[command(flatten)]
+    pub(super) binding: Binding,
+    /// Your own correlation text, returned with the session
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(super) reference: String,
+    /// Makes the start safe to repeat: the same id with the same arguments gives the same session
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    pub(super) request_id: String,
+}
+
+/// What ties a flow to the user's browser session.
+#[derive(Debug, Default, Group)]
+#[group(multiple = false)]
+pub(super) struct Binding {
+    /// The binding to the user's browser session; other users of this host can see it while the command runs
+    #[arg(long, value_name = "VALUE")]
+    pub(super) binding: Option<String>,
+    /// The same, from a file
+    #[arg(long, value_name = "FILE")]
+    pub(super) binding_file: Option<PathBuf>,
+}
+
+/// What to complete.
+#[derive(Debug, Group)]
+pub(super) struct Complete {
+    /// The URL the browser was sent back to, or its query; `-` reads it from standard input
+    ///
+    /// It carries a code, and other users of this host can see the arguments of a running command: prefer `-`
+    /// wherever it is not a test.
+    #[arg(value_name = "CALLBACK_URL")]
+    pub(super) callback: String,
+    #[command(flatten)]
+    pub(super) binding: Binding,
+}
+
+/// About one session.
+#[derive(Debug, Subcommand)]
+pub(super) enum SessionCommand {
+    /// Show a session
+    Get(Get),
+    /// Cancel a session that is still open
+    Cancel(Cancel),
+}
+
+/// Which session to show.
+#[derive(Debug, Group)]
+#[group(skip)]
+#[command(group(ArgGroup::new("lookup").required(true)))]
+pub(super) struct Get {
+    /// The daemon's id of the session (`ses_…`)
+    #[arg(value_name = "SES_ID", group = "lookup")]
+    pub(super) session_id: Option<String>,
+    /// Find it by the state of its authorization URL; `-` reads it from standard input
+    #[arg(long, value_name = "STATE", group = "lookup")]
+    pub(super) state: Option<String>,
+    /// Find it by the provider's id (`hvf_…`)
+    #[arg(long, value_name = "HVF_ID", group = "lookup")]
+    pub(super) provider_session: Option<String>,
+    /// Ask the provider first
+    #[arg(long)]
+    pub(super) refresh: bool,
+}
+
+/// Which session to cancel.
+#[derive(Debug, Group)]
+pub(super) struct Cancel {
+    /// The daemon's id of the session (`ses_…`)
+    #[arg(value_name = "SES_ID")]
+    pub(super) session_id: String,
+}
+
+/// About webhooks.
+#[derive(Debug, Subcommand)]
+pub(super) enum WebhookCommand {
+    /// Have a webhook verified and kept
+    Ingest(Ingest),
+}
+
+/// What the provider delivered.
+#[derive(Debug, Group)]
+pub(super) struct Ingest {
+    /// Name of the configured client; may be left out when the caller may use just one
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(super) client: String,
+    /// The value of the `X-CAIRL-Signature` header (`sha256=…`)
+    #[arg(long, value_name = "SIGNATURE")]
+    pub(super) signature: String,
+    /// File with the body, byte for byte as received; `-` reads it from standard input
+    #[arg(value_name = "BODY_FILE")]
+    pub(super) body: PathBuf,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration.is_zero() || duration > LONGEST_TIMEOUT {
+        return Err("must be more than nothing and at most 1h".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_session_is_named_in_exactly_one_way() {
+        let parse = |rest: &[&str]| {
+            Args::try_parse_from(["cairlctl", "session", "get"].iter().chain(rest)).map(|args| args.command)
+        };
+        assert!(parse(&["ses_1"]).is_ok());
+        assert!(parse(&["--state", "s"]).is_ok());
+        assert!(parse(&["--provider-session", "hvf_1", "--refresh"]).is_ok());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--refresh"]).is_err());
+        assert!(parse(&["ses_1", "--state", "s"]).is_err());
+    }
+
+    #[test]
+    fn a_binding_comes_from_one_place() {
+        let both = ["cairlctl", "complete", "-", "--binding", "b", "--binding-file", "f"];
+        assert!(Args::try_parse_from(both).is_err());
+    }
+
+    #[test]
+    fn a_timeout_is_bounded() {
+        assert_eq!(timeout("1m 30s"), Ok(Duration::from_secs(90)));
+        assert!(timeout("0s").is_err());
+        assert!(timeout("2h").is_err());
+        assert!(timeout("soon").is_err());
+    }
+}

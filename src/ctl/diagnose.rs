@@ -1,0 +1,113 @@
+//! What to say when there is no way to the daemon.
+
+use std::{
+    error::Error,
+    fs, io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
+
+use super::{
+    connect::Target,
+    exit::Exit,
+    failure::{Failure, sources},
+};
+
+/// The daemon cannot be connected to.
+pub(super) fn unreachable(target: &Target, error: &(dyn Error + 'static)) -> Failure {
+    let kind = sources(error).find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let cause = sources(error).last().map(ToString::to_string).unwrap_or_default();
+    Failure::local(
+        Exit::UNAVAILABLE,
+        "DAEMON_UNREACHABLE",
+        format!("cannot connect to the daemon at {target}: {cause}"),
+        remedy(target, kind),
+    )
+}
+
+fn remedy(target: &Target, kind: Option<io::ErrorKind>) -> String {
+    match (target, kind) {
+        (Target::Unix(path), Some(io::ErrorKind::PermissionDenied)) => permission(Path::new(path)),
+        (Target::Unix(path), Some(io::ErrorKind::NotFound)) => format!(
+            "There is no socket {path}. Is the daemon running (`systemctl status cairld`), and is this the path \
+             under `[grpc] unix` in its configuration? Name another with --endpoint."
+        ),
+        (Target::Unix(_), _) => {
+            "Nobody answers on this socket. Is the daemon running? `systemctl status cairld`.".to_owned()
+        }
+        (Target::Tcp(_), _) => {
+            "Is the daemon running (`systemctl status cairld`), and is this the address under \
+                                `[grpc] tcp` in its configuration? Name another with --endpoint."
+                .to_owned()
+        }
+    }
+}
+
+/// Who may open the socket, as far as this user can see.
+fn permission(path: &Path) -> String {
+    let shown = path.display();
+    let Ok(socket) = fs::metadata(path) else {
+        return format!("A folder above {shown} is closed to you: see `namei -l {shown}`.");
+    };
+    if socket.permissions().mode() & 0o020 == 0 {
+        return format!("Only user {} may open {shown}: run cairlctl as that user.", socket.uid());
+    }
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    let group = group_name(&groups, socket.gid()).map_or_else(|| socket.gid().to_string(), str::to_owned);
+    format!(
+        "Members of the group {group} may open {shown}: `sudo usermod -aG {group} \"$USER\"`, then log in again."
+    )
+}
+
+/// The name of a group in the text of group(5).
+fn group_name(groups: &str, id: u32) -> Option<&str> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then_some(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn groups_are_named() {
+        let groups = "root:x:0:\nbroken\ncairld:x:990:alice,bob\nlast:x:991:\n";
+        assert_eq!(group_name(groups, 990), Some("cairld"));
+        assert_eq!(group_name(groups, 991), Some("last"));
+        assert_eq!(group_name(groups, 5), None);
+    }
+
+    #[test]
+    fn a_closed_socket_names_who_may_open_it() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("socket");
+        fs::write(&path, "").unwrap();
+        let target = Target::Unix(path.display().to_string());
+        let told = |mode| {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            remedy(&target, Some(io::ErrorKind::PermissionDenied))
+        };
+        assert!(told(0o660).contains("usermod -aG"), "{}", told(0o660));
+        assert!(told(0o600).contains("as that user"), "{}", told(0o600));
+        fs::remove_file(&path).unwrap();
+        assert!(remedy(&target, Some(io::ErrorKind::PermissionDenied)).contains("namei -l"));
+    }
+
+    #[test]
+    fn every_remedy_is_a_next_step() {
+        let unix = Target::Unix("/run/cairld.sock".to_owned());
+        let tcp = Target::Tcp("127.0.0.1:1".to_owned());
+        for (target, kind) in [
+            (&unix, io::ErrorKind::NotFound),
+            (&unix, io::ErrorKind::ConnectionRefused),
+            (&tcp, io::ErrorKind::ConnectionRefused),
+        ] {
+            assert!(remedy(target, Some(kind)).contains("systemctl status cairld"), "{target} {kind}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! `cairlctl`: the daemon's calls from a shell.
+//!
+//! A command reads its input, makes one unary call and reports. It knows the daemon by the contract alone
+//! ([`crate::api::proto`]); nothing here may import the daemon's insides.
+//!
+//! - `args`: what may be typed; `input`: what is read from files and standard input
+//! - `connect`: the way to the daemon; `diagnose`: what to say when there is none
+//! - `authorize`, `session`, `webhook`, `status`: the commands
+//! - `output`, `json`: the two forms of an answer; `failure`, `exit`: the same for a refusal
+
+mod args;
+mod authorize;
+mod connect;
+mod diagnose;
+mod exit;
+mod failure;
+mod input;
+mod json;
+mod output;
+mod session;
+mod status;
+#[cfg(test)]
+mod tests;
+mod webhook;
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Read, Write},
+    process,
+};
+
+use clap::Parser;
+
+use self::{
+    args::{Args, Command, SessionCommand, WebhookCommand},
+    connect::Daemon,
+    exit::Exit,
+    failure::Failure,
+    output::Report,
+};
+
+/// Runs the command that this process was started with; errors go to standard error.
+pub fn run() -> process::ExitCode {
+    let mut streams = Streams {
+        stdin: &mut io::stdin().lock(),
+        stdout: &mut io::stdout().lock(),
+        stderr: &mut io::stderr().lock(),
+    };
+    process::ExitCode::from(run_with(env::args_os(), &mut streams).code())
+}
+
+/// Where a command reads and writes; the process's own, or a test's.
+struct Streams<'a> {
+    stdin: &'a mut dyn Read,
+    stdout: &'a mut dyn Write,
+    stderr: &'a mut dyn Write,
+}
+
+fn run_with(command_line: impl IntoIterator<Item = OsString>, streams: &mut Streams<'_>) -> Exit {
+    let args = match Args::try_parse_from(command_line) {
+        Ok(args) => args,
+        Err(error) => return explain_usage(&error, streams),
+    };
+    let outcome = answer(&args, streams.stdin).and_then(|report| report.write(args.json, streams.stdout));
+    match outcome {
+        Ok(()) => Exit::Success,
+        Err(failure) => {
+            // Nobody is left to tell when standard error is gone as well: the exit code still says it.
+            let _ = failure.write(args.json, streams.stderr);
+            failure.exit()
+        }
+    }
+}
+
+fn answer(args: &Args, stdin: &mut dyn Read) -> Result<Report, Failure> {
+    let daemon = Daemon::new(args)?;
+    match &args.command {
+        Command::Start(start) => authorize::start(&daemon, start),
+        Command::Complete(complete) => authorize::complete(&daemon, complete, stdin),
+        Command::Session(SessionCommand::Get(get)) => session::get(&daemon, get, stdin),
+        Command::Session(SessionCommand::Cancel(cancel)) => session::cancel(&daemon, cancel),
+        Command::Webhook(WebhookCommand::Ingest(ingest)) => webhook::ingest(&daemon, ingest, stdin),
+        Command::Status => status::get(&daemon),
+    }
+}
+
+/// Help and version are answers; everything else clap has to say is wrong usage.
+fn explain_usage(error: &clap::Error, streams: &mut Streams<'_>) -> Exit {
+    let (sink, exit): (&mut dyn Write, Exit) =
+        if error.use_stderr() { (streams.stderr, Exit::USAGE) } else { (streams.stdout, Exit::Success) };
+    let _ = write!(sink, "{}", error.render()).and_then(|()| sink.flush());
+    exit
+}

@@ -1,0 +1,160 @@
+//! `cairlctl status`.
+
+use super::{
+    connect::Daemon,
+    failure::Failure,
+    output::{Block, Report, span, time},
+};
+use crate::api::proto::{
+    BudgetStatus, ClientStatus, GetStatusRequest, GetStatusResponse, StoreStatus,
+    admin_service_client::AdminServiceClient,
+};
+
+pub(super) fn get(daemon: &Daemon) -> Result<Report, Failure> {
+    let answer = daemon.call("GetStatus", GetStatusRequest {}, async |channel, request| {
+        AdminServiceClient::new(channel).get_status(request).await
+    })?;
+    let text = describe(&answer);
+    Ok(Report::new("cairld.v1.GetStatusResponse", &answer, text))
+}
+
+fn describe(answer: &GetStatusResponse) -> Block {
+    let mut block = Block::default();
+    block.heading("daemon");
+    block.item("version", &answer.version);
+    if let Some(uptime) = &answer.uptime {
+        block.item("uptime", span(uptime));
+    }
+    if let Some(store) = &answer.store {
+        describe_store(&mut block, store);
+    }
+    for client in &answer.clients {
+        describe_client(&mut block, client);
+    }
+    block
+}
+
+fn describe_store(block: &mut Block, store: &StoreStatus) {
+    block.heading("store");
+    block.item("backend", &store.backend);
+    block.item("takes writes", if store.writable { "yes" } else { "no" });
+    if !store.unwritable_reason.is_empty() {
+        block.item("because", &store.unwritable_reason);
+    }
+    block.item("file", bytes(store.file_bytes));
+    block.item("sessions", store.sessions.to_string());
+    block.item("events", store.events.to_string());
+    block.item("schema version", store.schema_version.to_string());
+    let sweep = store.last_sweep_time.as_ref().map_or_else(
+        || "none yet".to_owned(),
+        |at| format!("{}, removed {}", time(at), store.last_sweep_removed),
+    );
+    block.item("last sweep", sweep);
+}
+
+fn describe_client(block: &mut Block, client: &ClientStatus) {
+    block.heading(&format!("client {}", client.name));
+    block.item("mode", if client.test_mode { "test" } else { "live" });
+    block.item("provider", &client.base_url);
+    let answer = client.last_answer_time.as_ref().map_or_else(
+        || "none yet".to_owned(),
+        |at| format!("{}, HTTP {}", time(at), client.last_http_status),
+    );
+    block.item("last answer", answer);
+    let failure = client.last_failure_time.as_ref().map_or_else(|| "none".to_owned(), time);
+    block.item("last failure", failure);
+    for budget in &client.budgets {
+        block.item(&format!("budget {}", budget.name), budget_in_words(budget));
+    }
+}
+
+fn budget_in_words(budget: &BudgetStatus) -> String {
+    let mut words = format!("{} of {} used in 60 s", budget.used, budget.limit);
+    if budget.waiting > 0 {
+        words.push_str(&format!(", {} waiting", budget.waiting));
+    }
+    if let Some(until) = &budget.closed_until {
+        words.push_str(&format!(", closed by the provider until {}", time(until)));
+    }
+    words
+}
+
+/// A size in the largest unit that keeps it above one, and exactly.
+fn bytes(count: i64) -> String {
+    let exact = format!("{count} bytes");
+    let unit =
+        [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)].into_iter().find(|(_, unit)| count >= *unit);
+    match unit {
+        Some((name, unit)) => format!("{}.{} {name} ({exact})", count / unit, count % unit * 10 / unit),
+        None => exact,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_told_by_rooms() {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let answer = GetStatusResponse {
+            version: "0.1.0".to_owned(),
+            uptime: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+            store: Some(StoreStatus {
+                backend: "redb".to_owned(),
+                writable: false,
+                unwritable_reason: "disk full".to_owned(),
+                file_bytes: 1_572_864,
+                sessions: 12,
+                schema_version: 1,
+                ..StoreStatus::default()
+            }),
+            clients: vec![ClientStatus {
+                name: "demo".to_owned(),
+                test_mode: true,
+                base_url: "https://provider.example".to_owned(),
+                last_answer_time: at(1_735_689_600),
+                last_http_status: 200,
+                budgets: vec![BudgetStatus {
+                    name: "token".to_owned(),
+                    limit: 30,
+                    used: 30,
+                    waiting: 2,
+                    closed_until: at(1_735_689_660),
+                }],
+                ..ClientStatus::default()
+            }],
+        };
+        let expected = "\
+daemon
+  version         0.1.0
+  uptime          1h
+store
+  backend         redb
+  takes writes    no
+  because         disk full
+  file            1.5 MiB (1572864 bytes)
+  sessions        12
+  events          0
+  schema version  1
+  last sweep      none yet
+client demo
+  mode            test
+  provider        https://provider.example
+  last answer     2025-01-01T00:00:00Z, HTTP 200
+  last failure    none
+  budget token    30 of 30 used in 60 s, 2 waiting, closed by the provider until 2025-01-01T00:01:00Z
+";
+        let mut sink = Vec::new();
+        describe(&answer).write(&mut sink).unwrap();
+        assert_eq!(String::from_utf8(sink).unwrap(), expected);
+    }
+
+    #[test]
+    fn sizes_are_readable_and_exact() {
+        assert_eq!(bytes(0), "0 bytes");
+        assert_eq!(bytes(1023), "1023 bytes");
+        assert_eq!(bytes(1024), "1.0 KiB (1024 bytes)");
+        assert_eq!(bytes(5 << 30), "5.0 GiB (5368709120 bytes)");
+    }
+}

@@ -1,0 +1,192 @@
+//! Commands from argument to exit code, against a daemon that is a stand-in on a real socket.
+
+mod fake;
+
+use std::io;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use self::fake::{BODY, Fake};
+use super::{Streams, run_with};
+
+/// What a command left behind.
+struct Outcome {
+    code: u8,
+    out: String,
+    err: String,
+}
+
+fn cairlctl(arguments: &[&str], stdin: &[u8]) -> Outcome {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut stdin = stdin;
+    let exit = run_with(
+        ["cairlctl"].iter().chain(arguments).map(Into::into),
+        &mut Streams { stdin: &mut stdin, stdout: &mut out, stderr: &mut err },
+    );
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Outcome { code: exit.code(), out: text(out), err: text(err) }
+}
+
+fn token_file(folder: &TempDir, mode: u32) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.path().join("token");
+    std::fs::write(&path, "t0ken\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_flow_runs_over_both_kinds_of_socket() {
+    for fake in [Fake::on_unix(), Fake::on_tcp()] {
+        let endpoint = fake.endpoint();
+        let at = |rest: &[&str], stdin: &[u8]| {
+            let arguments = [&["--endpoint", endpoint][..], rest].concat();
+            let outcome = cairlctl(&arguments, stdin);
+            assert_eq!(outcome.code, 0, "{}", outcome.err);
+            assert_eq!(outcome.err, "");
+            outcome.out
+        };
+        let started =
+            at(&["start", "--client", "demo", "--scope", "age_18_plus", "--scope", "resident"], b"");
+        assert!(started.contains("status             pending"), "{started}");
+        assert!(started.contains("authorization url  https://provider.example/verify?state=st"), "{started}");
+        let completed = at(&["complete", "-", "--binding", "b"], b"/callback?state=st&code=c\n");
+        assert!(completed.contains("  age_18_plus  true\n"), "{completed}");
+        let shown = at(&["session", "get", "ses_1"], b"");
+        assert!(shown.starts_with("session"), "{shown}");
+        at(&["session", "get", "--state", "-"], b"st\n");
+        at(&["session", "cancel", "ses_1"], b"");
+        let ingested = at(&["webhook", "ingest", "--signature", "sha256=00", "-"], BODY);
+        assert!(ingested.contains("duplicate  no"), "{ingested}");
+        let told = at(&["status"], b"");
+        assert!(told.contains("  version  "), "{told}");
+    }
+}
+
+#[test]
+fn a_unix_socket_is_addressed_as_localhost() {
+    let fake = Fake::on_unix();
+    assert_eq!(cairlctl(&["--endpoint", fake.endpoint(), "status"], b"").code, 0);
+    assert_eq!(fake.authorities(), ["localhost"]);
+}
+
+#[test]
+fn json_is_the_contracts_own() {
+    let fake = Fake::on_unix();
+    let outcome = cairlctl(&["--endpoint", fake.endpoint(), "--json", "session", "get", "ses_1"], b"");
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    let written: Value = serde_json::from_str(&outcome.out).unwrap();
+    assert_eq!(written, json!({ "session": { "id": "ses_1", "status": "SESSION_STATUS_PENDING" } }));
+}
+
+#[test]
+fn the_token_is_sent_and_never_shown() {
+    let fake = Fake::on_unix();
+    let folder = TempDir::new().unwrap();
+    let file = token_file(&folder, 0o600);
+    for rest in [["session", "get", "ses_1"], ["session", "get", "ses_missing"]] {
+        let outcome =
+            cairlctl(&[&["--endpoint", fake.endpoint(), "--token-file", &file][..], &rest].concat(), b"");
+        assert!(!format!("{}{}", outcome.out, outcome.err).contains("t0ken"));
+    }
+    assert_eq!(fake.tokens(), ["Bearer t0ken", "Bearer t0ken"]);
+
+    let file = token_file(&folder, 0o644);
+    let refused = cairlctl(&["--endpoint", fake.endpoint(), "--token-file", &file, "status"], b"");
+    assert_eq!(refused.code, 77);
+    assert!(refused.err.contains("chmod 600"), "{}", refused.err);
+    assert_eq!(fake.tokens().len(), 2, "nothing was sent");
+}
+
+#[test]
+fn a_refusal_says_what_to_do() {
+    let fake = Fake::on_unix();
+    let arguments = ["--endpoint", fake.endpoint(), "session", "get", "ses_missing"];
+    let refused = cairlctl(&arguments, b"");
+    assert_eq!((refused.code, refused.out.as_str()), (1, ""));
+    let expected = "\
+cairlctl: GetSession: no such session
+  reason  SESSION_NOT_FOUND (NOT_FOUND)
+  remedy  Check the id.
+";
+    assert_eq!(refused.err, expected);
+
+    let refused = cairlctl(&[&["--json"][..], &arguments].concat(), b"");
+    let written: Value = serde_json::from_str(&refused.err).unwrap();
+    assert_eq!(written["error"]["reason"], "SESSION_NOT_FOUND");
+    assert_eq!(written["error"]["exitCode"], 1);
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_not_awaited_for_ever() {
+    let fake = Fake::on_unix();
+    let arguments = ["--endpoint", fake.endpoint(), "--timeout", "50ms", "session", "get", "ses_slow"];
+    let outcome = cairlctl(&arguments, b"");
+    assert_eq!(outcome.code, 75, "{}", outcome.err);
+    assert!(outcome.err.contains("within 50ms"), "{}", outcome.err);
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_told_with_its_endpoint() {
+    let folder = TempDir::new().unwrap();
+    let missing = format!("unix:{}/cairld.sock", folder.path().display());
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    for endpoint in [missing, closed] {
+        let outcome = cairlctl(&["--endpoint", &endpoint, "status"], b"");
+        assert_eq!(outcome.code, 69);
+        assert!(outcome.err.contains(&endpoint), "{}", outcome.err);
+        assert!(outcome.err.contains("systemctl status cairld"), "{}", outcome.err);
+    }
+}
+
+#[test]
+fn something_else_on_the_port_is_no_daemon() {
+    use std::io::Write;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let other = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").unwrap();
+    });
+    let outcome = cairlctl(&["--endpoint", &endpoint, "status"], b"");
+    other.join().unwrap();
+    assert_eq!(outcome.code, 69, "{}", outcome.err);
+    assert!(outcome.err.contains("gRPC endpoint"), "{}", outcome.err);
+}
+
+#[test]
+fn wrong_usage_is_64_and_help_is_not() {
+    for arguments in [&[][..], &["nonsense"], &["--endpoint", "tcp:1", "status"], &["start"]] {
+        let outcome = cairlctl(arguments, b"");
+        assert_eq!((outcome.code, outcome.out.as_str()), (64, ""), "{arguments:?}");
+        assert_ne!(outcome.err, "");
+    }
+    let help = cairlctl(&["--help"], b"");
+    assert_eq!((help.code, help.err.as_str()), (0, ""));
+    assert!(help.out.contains("Exit status:"), "{}", help.out);
+    assert_eq!(cairlctl(&["--version"], b"").out, format!("cairlctl {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_reader_that_has_gone_does_not_stop_the_command() {
+    struct Gone;
+    impl io::Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let fake = Fake::on_unix();
+    let command_line = ["cairlctl", "--endpoint", fake.endpoint(), "status"].map(Into::into);
+    let exit = run_with(
+        command_line,
+        &mut Streams { stdin: &mut io::empty(), stdout: &mut Gone, stderr: &mut Gone },
+    );
+    assert_eq!(exit.code(), 0);
+}
