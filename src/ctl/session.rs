@@ -49,7 +49,7 @@ pub(super) fn describe(session: Option<&Session>) -> Block {
     };
     block.row("session", &session.id);
     block.row("status", status(session.status));
-    block.row("client", &session.client);
+    block.text("client", &session.client);
     block.text("mode", if session.test_mode { "test: claims are the provider's mock data" } else { "" });
     block.text("scopes", &session.scopes.join(" "));
     block.text("redirect uri", &session.redirect_uri);
