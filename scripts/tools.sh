@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Installs a tool that checks this project and prints the path of its program.
+#
+#   scripts/tools.sh cargo-deny|buf|grpcurl|chromium
+#
+# Each tool but chromium has its version here and nowhere else, and lives in a folder named after it, so that a new
+# version is a new folder and an old one is never run by mistake. CAIRLD_TOOLS names another place than
+# ~/.cache/cairld-tools.
+set -euo pipefail
+
+cargo_deny_version=0.20.2
+buf_version=1.75.0
+grpcurl_version=1.9.4
+
+tools=${CAIRLD_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/cairld-tools}
+
+fail() {
+  echo "tools: $*" >&2
+  exit 1
+}
+
+need() {
+  command -v "$1" >/dev/null || fail "$1 is needed to install $2"
+}
+
+install_cargo_deny() {
+  need cargo cargo-deny
+  # Its build folder is its own: the project's must not be rebuilt for it.
+  env -u CARGO_TARGET_DIR cargo install cargo-deny --version "$cargo_deny_version" --locked --root "$1"
+}
+
+install_buf() {
+  need npm buf
+  # The binary is an optional dependency of the package, one for each platform.
+  npm install --prefix "$1" --no-save --no-audit --no-fund --include=optional "@bufbuild/buf@$buf_version"
+}
+
+install_grpcurl() {
+  PATH=$PATH:/usr/local/go/bin
+  need go grpcurl
+  GOBIN=$1/bin go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$grpcurl_version"
+}
+
+# obtain NAME VERSION PROGRAM INSTALLER VERSION_FLAG: runs INSTALLER unless PROGRAM is there and runs.
+obtain() {
+  local name=$1 version=$2 program=$3 installer=$4 flag=$5
+  local folder=$tools/$name-$version part
+  if ! "$folder/$program" "$flag" >/dev/null 2>&1; then
+    echo "tools: installing $name $version into $folder" >&2
+    mkdir -p "$tools"
+    part=$(mktemp -d "$tools/.$name-XXXXXX")
+    # A folder has its name only once it is whole.
+    "$installer" "$part" >&2 || { rm -rf "$part"; fail "$name $version could not be installed"; }
+    "$part/$program" "$flag" >/dev/null 2>&1 || { rm -rf "$part"; fail "$name $version is installed and does not run"; }
+    rm -rf "$folder"
+    mv -T "$part" "$folder"
+  fi
+  echo "$folder/$program"
+}
+
+# The browser is the distribution's: only that one gets its security updates.
+obtain_chromium() {
+  if ! command -v chromium >/dev/null; then
+    [ "$(id -u)" = 0 ] || fail "chromium is missing: apt-get install chromium"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >&2
+  fi
+  command -v chromium
+}
+
+case ${1:-} in
+  cargo-deny) obtain cargo-deny "$cargo_deny_version" bin/cargo-deny install_cargo_deny --version ;;
+  buf) obtain buf "$buf_version" node_modules/.bin/buf install_buf --version ;;
+  grpcurl) obtain grpcurl "$grpcurl_version" bin/grpcurl install_grpcurl -version ;;
+  chromium) obtain_chromium ;;
+  *) fail "usage: scripts/tools.sh cargo-deny|buf|grpcurl|chromium" ;;
+esac
