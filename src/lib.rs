@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod ctl;
+pub mod daemon;
 pub mod domain;
 pub mod sandbox;
 pub mod store;

@@ -1,0 +1,152 @@
+//! `[grpc]`, `[http]`, `[store]` and `[keys]`: what the daemon has once.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use super::{
+    secret_file::{self, SecretKeys, plain_path},
+    section::Section,
+    value::{duration, memory},
+};
+use crate::store::{KeyRing, MasterKey};
+
+const KEYS: SecretKeys = SecretKeys { inline: "key", file: "files", credential: "credentials" };
+/// Longest path of a Unix socket on Linux, bytes (`sun_path` with its end).
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// Where callers reach the daemon; one of the two at least.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grpc {
+    /// The Unix socket's path, up to 107 bytes.
+    pub unix: Option<PathBuf>,
+    /// The TCP address, of loopback as long as TLS is not supported.
+    pub tcp: Option<SocketAddr>,
+    /// Whether TCP without TLS was allowed; always where `tcp` is set.
+    pub insecure: bool,
+}
+
+/// What is kept, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// The redb file.
+    pub path: PathBuf,
+    /// Memory for cached pages, bytes: 1 MiB to 64 GiB, by default 64 MiB.
+    pub cache_bytes: usize,
+    /// How long sessions are kept after they expire: 1 minute to 365 days, by default 24 hours.
+    pub retention: Duration,
+}
+
+/// The keys that the store is sealed with.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The key that seals, and opens.
+    pub first: MasterKey,
+    /// Keys that open only.
+    pub others: Vec<MasterKey>,
+}
+
+impl Keys {
+    /// The key ring for the store.
+    pub fn ring(&self) -> KeyRing {
+        KeyRing::new(&self.first, &self.others)
+    }
+}
+
+pub(super) fn grpc(root: &mut Section<'_>) -> Grpc {
+    const REMEDY: &str = "say where callers reach the daemon: unix = \"/run/cairld/cairld.sock\", or tcp";
+    let mut section = root.table("grpc");
+    if !section.has("tcp") {
+        section.missing("unix", REMEDY);
+    }
+    let unix = section.parsed("unix", |text| {
+        plain_path(text)?;
+        if text.len() > LONGEST_SOCKET_PATH {
+            return Err(format!(
+                "must be a path of up to {LONGEST_SOCKET_PATH} bytes: no socket's can be longer"
+            ));
+        }
+        Ok(text.to_owned())
+    });
+    let unix = unix.map(|path| section.document().resolve(&path));
+    let insecure = section.boolean("insecure").unwrap_or(false);
+    let tcp = section.parsed("tcp", |text| {
+        text.parse::<SocketAddr>()
+            .map_err(|_| "must be an IP address and a port, such as \"127.0.0.1:50051\"".to_owned())
+    });
+    section.refuse(
+        "tls",
+        "TLS is not supported by this version; remove it, and use unix, or tcp on loopback with insecure = true",
+    );
+    if let Some(tcp) = tcp {
+        if !tcp.ip().to_canonical().is_loopback() {
+            section.problem(
+                "tcp",
+                "must be a loopback address, 127.0.0.1 or [::1]: without TLS, tokens and claims could be read on the \
+                 network",
+            );
+        }
+        if !insecure {
+            section.problem(
+                "tcp",
+                "is plain TCP, which other users of this host may read and pretend to be: set insecure = true to \
+                 accept that, or use unix",
+            );
+        }
+    }
+    section.finish();
+    Grpc { unix, tcp, insecure }
+}
+
+/// Nothing of `[http]` is served yet, and a key that does nothing must not look as if it did.
+pub(super) fn http(root: &mut Section<'_>) {
+    let mut section = root.refuse_section("http", "is not supported by this version; remove the section");
+    section.refuse(
+        "webhooks",
+        "webhooks are not received over HTTP by this version; remove it, and pass them on with IngestWebhook",
+    );
+    section.refuse("ops", "this version has no such listener; remove it, and ask the gRPC health service");
+}
+
+pub(super) fn store(root: &mut Section<'_>) -> Option<StoreConfig> {
+    const REMEDY: &str = "say where sessions are kept, such as \"/var/lib/cairld/cairld.redb\"";
+    let mut section = root.table("store");
+    let _ = section.parsed("backend", |text| {
+        if text == "redb" { Ok(()) } else { Err("must be \"redb\", the only backend".to_owned()) }
+    });
+    section.missing("path", REMEDY);
+    let path = section.parsed("path", |text| plain_path(text).map(|()| text.to_owned()));
+    let path = path.map(|path| section.document().resolve(&path));
+    let cache_bytes = section.parsed("cache", memory);
+    let retention = section.parsed("retention", |text| {
+        duration(text, Duration::from_secs(60), Duration::from_secs(365 * 86_400), "24h")
+    });
+    section.finish();
+    Some(StoreConfig {
+        path: path?,
+        cache_bytes: cache_bytes.unwrap_or(64 << 20),
+        retention: retention.unwrap_or(Duration::from_secs(86_400)),
+    })
+}
+
+pub(super) fn keys(root: &mut Section<'_>) -> Option<Keys> {
+    const REMEDY: &str = "name one key file at least (`cairld keygen` makes one), or a systemd credential with \
+                          credentials";
+    let mut section = root.table("keys");
+    section.refuse("keys", "secrets are files: name key files in files");
+    if !section.has(KEYS.credential) {
+        section.missing_or_empty(KEYS.file, REMEDY);
+    } else {
+        section.missing_or_empty(KEYS.credential, REMEDY);
+    }
+    let mut keys = Vec::new();
+    for secret in secret_file::list(&mut section, KEYS) {
+        match MasterKey::parse(&secret.text) {
+            Ok(key) => keys.push(key),
+            Err(error) => {
+                section.document().problem(&secret.at, format!("{}: {error}", secret.path.display()));
+            }
+        }
+    }
+    section.finish();
+    let mut keys = keys.into_iter();
+    Some(Keys { first: keys.next()?, others: keys.collect() })
+}

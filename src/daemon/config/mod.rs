@@ -1,0 +1,127 @@
+//! The configuration: a TOML file and the secrets it names, read whole or refused whole.
+//!
+//! `docs/cairld.toml` says what each key means. Everything that is wrong is found at once ([`Problems`]), each with its
+//! line and the remedy; no message holds a secret.
+
+mod address;
+mod caller;
+mod client;
+mod daemon;
+mod document;
+mod problem;
+mod secret_file;
+mod section;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+pub use self::{
+    caller::{Caller, Rpcs, TokenHash},
+    client::{Client, Endpoints, Limits, Timeouts},
+    daemon::{Grpc, Keys, StoreConfig},
+    problem::{Problem, Problems},
+};
+use self::{document::Document, section::Section};
+
+/// Longest configuration worth reading, bytes.
+const LONGEST: u64 = 1024 * 1024;
+
+/// What the configuration takes from the process's surroundings, given as an argument so that tests change none.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// Where systemd put credentials (`$CREDENTIALS_DIRECTORY`).
+    pub credentials_directory: Option<PathBuf>,
+}
+
+impl Environment {
+    /// The surroundings of this process.
+    pub fn from_process() -> Self {
+        let folder = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty());
+        Self { credentials_directory: folder.map(PathBuf::from) }
+    }
+}
+
+/// A configuration that was checked, with its secrets read.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where callers reach the daemon.
+    pub grpc: Grpc,
+    /// What is kept, and where.
+    pub store: StoreConfig,
+    /// What the store is sealed with.
+    pub keys: Keys,
+    /// The registrations with the provider; at least one, no name twice.
+    pub clients: Vec<Client>,
+    /// Who may ask, in the order of the file; at least one, no name twice.
+    pub callers: Vec<Caller>,
+}
+
+/// Reads a configuration file and the secrets it names.
+///
+/// # Errors
+/// All that is wrong, in one list.
+pub fn load(path: &Path, environment: &Environment) -> Result<Config, Problems> {
+    let whole = |message| Problems::of_file(path.display().to_string(), message);
+    let text = read(path).map_err(|error| {
+        whole(if error.kind() == io::ErrorKind::NotFound {
+            "no such file; name the configuration with --config FILE".to_owned()
+        } else {
+            format!("cannot be read: {error}; check the path, and who may read it")
+        })
+    })?;
+    if text.len() as u64 > LONGEST {
+        return Err(whole("over 1 MiB; this is no configuration".to_owned()));
+    }
+    let text = String::from_utf8(text).map_err(|error| {
+        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        whole(format!("not UTF-8 in line {line}; TOML is UTF-8"))
+    })?;
+    Config::parse(&text, path, environment)
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+impl Config {
+    /// Reads a configuration's text, and the secrets it names. `path` is how messages call it; its folder is where
+    /// relative paths begin.
+    ///
+    /// # Errors
+    /// All that is wrong, in one list.
+    pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Self, Problems> {
+        let document = Document::new(text, path, environment);
+        let config = Self::read(&document);
+        match (document.problems(), config) {
+            (None, Some(config)) => Ok(config),
+            (Some(problems), _) => Err(problems),
+            // Not to be reached: whatever is left out reports why. Refusing is the safe answer all the same.
+            (None, None) => Err(Problems::of_file(path.display().to_string(), "cannot be read".to_owned())),
+        }
+    }
+
+    fn read(document: &Document<'_>) -> Option<Self> {
+        let table = document.parse()?;
+        Self::read_sections(Section::root(document, &table))
+    }
+
+    fn read_sections(mut root: Section<'_>) -> Option<Self> {
+        let grpc = daemon::grpc(&mut root);
+        daemon::http(&mut root);
+        let store = daemon::store(&mut root);
+        let keys = daemon::keys(&mut root);
+        let (clients, names) = client::clients(&mut root);
+        let callers = caller::callers(&mut root, &names);
+        root.finish();
+        Some(Self { grpc, store: store?, keys: keys?, clients, callers })
+    }
+}

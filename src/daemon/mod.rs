@@ -1,0 +1,3 @@
+//! Assembles the rooms into a daemon.
+
+pub mod config;
