@@ -87,8 +87,8 @@ pub(super) fn grpc(root: &mut Section<'_>) -> Grpc {
         if !insecure {
             section.problem(
                 "tcp",
-                "is plain TCP, which other users of this host may read and pretend to be: set insecure = true to \
-                 accept that, or use unix",
+                "is TCP without TLS: any process of this host can connect to it, or take its place while cairld is \
+                 down; set insecure = true to accept that, or use unix",
             );
         }
     }

@@ -81,9 +81,9 @@ fn refuse_inline(section: &mut Section<'_>, keys: SecretKeys) {
     section.refuse(
         keys.inline,
         &format!(
-            "secrets are files: move the value into a file that the daemon's user alone can read and {}; replace \
-             the secret if others could read this one",
-            remedy(keys)
+            "secrets are files: move the value into a file that the daemon's user alone can read, and name it with \
+             {} (or {}, a systemd credential); replace the secret if others could read this one",
+            keys.file, keys.credential
         ),
     );
 }

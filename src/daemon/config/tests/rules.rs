@@ -358,7 +358,7 @@ rpcs = ["StartAuthorisation"]
     let told = host.told(text);
     let expected = [
         "2: grpc.tcp: must be a loopback address",
-        "2: grpc.tcp: is plain TCP",
+        "2: grpc.tcp: is TCP without TLS",
         "5: store.backend: must be \"redb\"",
         "7: store.retention: must be a span of time",
         "10: keys.files[0]: none.key: no such file",
