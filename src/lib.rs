@@ -4,5 +4,7 @@ pub mod api;
 pub mod ctl;
 pub mod daemon;
 pub mod domain;
+pub mod flows;
+pub mod provider;
 pub mod sandbox;
 pub mod store;

@@ -1,3 +1,7 @@
 //! `cairld`: the daemon.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cairld::daemon::command::main()
+}

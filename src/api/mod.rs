@@ -1,3 +1,20 @@
 //! gRPC: thin handlers between the contract and the flows.
+//!
+//! A call passes the door ([`caller`]: who is it, may he), is read into what cannot be wrong ([`input`]), goes through a
+//! flow, and comes back as a message ([`output`]) or a status ([`status`]).
 
+mod admin;
+mod caller;
+mod door;
+pub mod errors_page;
+mod input;
+mod integration;
+mod output;
 pub mod proto;
+mod server;
+mod status;
+
+pub use self::{
+    caller::{Caller, Callers, Rpcs, TokenHash},
+    server::{Api, GrpcServer, Health, assemble},
+};

@@ -1,3 +1,17 @@
-//! Assembles the rooms into a daemon.
+//! Assembles the rooms into a daemon: configuration, listeners, start, drain, stop; and the commands of `cairld`.
 
+mod assemble;
+mod clock;
+pub mod command;
 pub mod config;
+mod dev;
+mod dev_callback;
+mod listener;
+mod run;
+mod telemetry;
+
+pub use self::{
+    clock::SystemClock,
+    listener::{BindError, Listeners},
+    run::{RunError, run},
+};

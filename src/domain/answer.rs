@@ -1,6 +1,6 @@
 //! What an answer of the provider means, by its error page: status first, then the code in the body.
 
-use super::reason::Reason;
+use super::reason::{Reason, Stage};
 
 /// What an unsuccessful answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,22 +42,23 @@ pub fn token_verdict(status: u16, error: Option<&str>) -> Verdict {
     }
 }
 
-/// What a status of 400 and above means at userinfo and at the session query; `text` is the body's `error`, where there
+/// What a status of 400 and above means at the other endpoints; `text` is the body's `error`, where there
 /// is a readable one. The only place that looks at the page's texts: the status alone does not tell them apart.
-pub fn api_verdict(status: u16, text: Option<&str>) -> Verdict {
+pub fn api_reason(stage: Stage, status: u16, text: Option<&str>) -> Reason {
+    let is_session = stage == Stage::Session;
     let text = text.unwrap_or_default().to_ascii_lowercase();
-    Verdict::keeps(match status {
+    match status {
         401 if text.starts_with("missing api key") => Reason::MissingApiKey,
         401 if text.starts_with("invalid or inactive api key") => Reason::InvalidApiKey,
         401 => Reason::Unauthorized,
-        403 if text.starts_with("forbidden: this session belongs to a different api key") => {
+        403 if is_session && text.starts_with("forbidden: this session belongs to a different api key") => {
             Reason::ForeignSession
         }
-        404 => Reason::ProviderSessionNotFound,
+        404 if is_session => Reason::ProviderSessionNotFound,
         429 => Reason::RateLimited,
         500.. => Reason::ProviderError,
         _ => Reason::ProviderRefused,
-    })
+    }
 }
 
 /// Whether a `token_type` is Bearer; letters' case does not matter (RFC 6749 §5.1).
@@ -119,8 +120,13 @@ mod tests {
             (500, "", Reason::ProviderError),
             (418, "", Reason::ProviderRefused),
         ];
+        assert_eq!(
+            api_reason(Stage::Userinfo, 404, None),
+            Reason::ProviderRefused,
+            "no session is asked about there"
+        );
         for (status, text, reason) in rows {
-            assert_eq!(api_verdict(status, Some(text)).reason, reason, "{status} {text}");
+            assert_eq!(api_reason(Stage::Session, status, Some(text)), reason, "{status} {text}");
         }
     }
 

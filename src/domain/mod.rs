@@ -13,13 +13,14 @@ mod name;
 mod pkce;
 mod reason;
 mod refusal;
+mod retry_after;
 mod secret;
 mod session;
 mod time;
 mod transition;
 mod viewer;
 
-pub use answer::{Verdict, api_verdict, is_bearer, token_verdict};
+pub use answer::{Verdict, api_reason, is_bearer, token_verdict};
 pub use callback::{Callback, CallbackParameters, Presented, parse_callback_url, parse_parameters};
 pub use claims::{Userinfo, UserinfoError};
 pub use event::{Envelope, EventId, MAX_WEBHOOK_BYTES, verify_signature};
@@ -28,6 +29,7 @@ pub use name::{CallerName, ClientName, NameError, ProviderSessionId, Scope};
 pub use pkce::CodeChallenge;
 pub use reason::{Entry, Reason, Stage, catalogue, entry};
 pub use refusal::{ProviderSaid, Refusal, Violation};
+pub use retry_after::parse_retry_after;
 pub use secret::{
     AccessToken, ApiKey, AuthorizationCode, Binding, ClientSecret, CodeVerifier, KeyedHash, StateSecret,
     WebhookSecret,
@@ -36,6 +38,6 @@ pub use session::{
     At, CODE_LIFE, Ended, Failure, MAX_SENDS, OpenStatus, ProviderStatus, REPLAY_WINDOW, SESSION_LIFE,
     Session, Spent, Terminal, TokenStanding,
 };
-pub use time::{BootTime, Clock, Moment, Timestamp};
+pub use time::{BootTime, Clock, FromTheFuture, Moment, Timestamp};
 pub use transition::{ClaimsEnd, ExchangeEnd, PresentedHashes, Taken};
 pub use viewer::Viewer;

@@ -20,6 +20,8 @@ pub struct ProviderSaid {
     pub attempts: u32,
     /// When the request was made: what the provider's support asks for.
     pub request_time: Timestamp,
+    /// How long it asks to wait. Not stored: it speaks of the moment.
+    pub retry_after: Option<Duration>,
     /// The server error that an earlier attempt got, where a later one was refused otherwise.
     pub first_error: Option<String>,
 }

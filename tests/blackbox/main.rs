@@ -1,2 +1,13 @@
-//! The daemon from outside: real processes, real sockets, real gRPC clients.
-fn main() {}
+//! The daemon from outside: real processes, real sockets, real gRPC clients, `kill -9`.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs)]
+
+mod bad_input;
+mod callers;
+mod commands;
+mod crash;
+mod dev;
+mod docs;
+mod main_job;
+mod support;
+mod webhooks;

@@ -1,13 +1,8 @@
 //! `[[caller]]`: who may ask the daemon, and for what.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use super::{
     problem::{nearest, shown},
@@ -15,7 +10,7 @@ use super::{
     section::Section,
 };
 use crate::{
-    api::proto::FILE_DESCRIPTOR_SET,
+    api::{Rpcs, TokenHash, proto::FILE_DESCRIPTOR_SET},
     domain::{CallerName, ClientName},
 };
 
@@ -51,62 +46,10 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Whether a peer on a Unix socket is this caller. Where several fit, the first in the file is meant.
-    pub fn is_peer(&self, uid: u32, gid: u32) -> bool {
-        (self.uid.is_some() || self.gid.is_some())
-            && self.uid.is_none_or(|own| own == uid)
-            && self.gid.is_none_or(|own| own == gid)
-    }
-
     /// Whether every peer that is `other` is this caller too.
     fn covers(&self, other: &Self) -> bool {
         let fits = |own: Option<u32>, other: Option<u32>| own.is_none() || own == other;
         (self.uid.is_some() || self.gid.is_some()) && fits(self.uid, other.uid) && fits(self.gid, other.gid)
-    }
-}
-
-/// The RPCs that a caller may use, as far as `admin` and `access_token` allow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rpcs {
-    /// All of them.
-    All,
-    /// Those of these names, each of which the contract has (`GetSession`); at least one.
-    Named(BTreeSet<String>),
-}
-
-impl Rpcs {
-    /// Whether the method of this name is among them.
-    pub fn contains(&self, method: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Named(names) => names.contains(method),
-        }
-    }
-}
-
-/// SHA-256 of a bearer token. A token has 32 random characters at least, so its hash cannot be searched for.
-#[derive(Clone, Copy)]
-pub struct TokenHash([u8; 32]);
-
-impl TokenHash {
-    /// The hash of a token.
-    pub fn of(token: &str) -> Self {
-        Self(Sha256::digest(token.as_bytes()).into())
-    }
-
-    /// Whether it is this token's hash, in constant time.
-    pub fn matches(&self, token: &str) -> bool {
-        self.same(&Self::of(token))
-    }
-
-    fn same(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
-    }
-}
-
-impl fmt::Debug for TokenHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenHash(…)")
     }
 }
 
@@ -209,7 +152,7 @@ fn refuse_twins(section: &Section<'_>, caller: &Caller, earlier: &[Caller]) {
         section.problem(key, message);
     }
     let same_token =
-        |other: &&Caller| matches!((&other.token, &caller.token), (Some(a), Some(b)) if a.same(b));
+        |other: &&Caller| matches!((&other.token, &caller.token), (Some(a), Some(b)) if a.matches(b));
     if let Some(other) = earlier.iter().find(same_token) {
         let key = if section.has(TOKEN.file) { TOKEN.file } else { TOKEN.credential };
         section
@@ -300,44 +243,11 @@ fn methods() -> BTreeMap<String, bool> {
 mod tests {
     use super::*;
 
-    fn caller(uid: Option<u32>, gid: Option<u32>) -> Caller {
-        Caller {
-            name: CallerName::parse("checkout").unwrap(),
-            uid,
-            gid,
-            token: None,
-            clients: BTreeSet::new(),
-            rpcs: Rpcs::All,
-            events: false,
-            access_token: false,
-            admin: false,
-        }
-    }
-
     #[test]
     fn the_contract_names_its_methods() {
         let methods = methods();
         assert_eq!(methods.get("StartAuthorization"), Some(&false));
         assert_eq!(methods.get(ACCESS_TOKEN_RPC), Some(&false));
         assert_eq!(methods.get("GetStatus"), Some(&true));
-    }
-
-    #[test]
-    fn a_peer_fits_in_all_that_is_set() {
-        assert!(caller(Some(1), None).is_peer(1, 9));
-        assert!(caller(None, Some(9)).is_peer(1, 9));
-        assert!(caller(Some(1), Some(9)).is_peer(1, 9));
-        assert!(!caller(Some(1), Some(8)).is_peer(1, 9));
-        assert!(!caller(None, None).is_peer(1, 9), "recognised by its token alone");
-    }
-
-    #[test]
-    fn a_token_is_known_by_its_hash() {
-        let hash = TokenHash::of("abc");
-        assert!(hash.matches("abc"));
-        assert!(!hash.matches("abd"));
-        assert_eq!(format!("{hash:?}"), "TokenHash(…)");
-        // FIPS 180-4's example.
-        assert_eq!(hash.0[..4], [0xba, 0x78, 0x16, 0xbf]);
     }
 }

@@ -22,7 +22,7 @@ use std::{
 };
 
 pub use self::{
-    caller::{Caller, Rpcs, TokenHash},
+    caller::Caller,
     client::{Client, Endpoints, Limits, Timeouts},
     daemon::{Grpc, Keys, StoreConfig},
     problem::{Problem, Problems},

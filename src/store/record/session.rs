@@ -238,6 +238,7 @@ fn read_failure(failure: stored::Failure) -> Result<Failure, Damage> {
             http_status: u16::try_from(said.http_status).unwrap_or(0),
             attempts: said.attempts,
             request_time: Timestamp::from_millis(said.request_ms),
+            retry_after: None,
             first_error: (!said.first_error.is_empty()).then_some(said.first_error),
         }),
     })

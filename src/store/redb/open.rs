@@ -1,6 +1,6 @@
 //! Opening the file: whose it is, which form it has, and whether the keys fit.
 
-use std::path::PathBuf;
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::PathBuf};
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableError};
 
@@ -86,6 +86,9 @@ pub(super) struct Opened {
 pub(super) fn open_file(settings: Settings) -> Result<(Opened, PathBuf), OpenError> {
     let Settings { path, cache_bytes, keys, .. } = settings;
     let shown = path.display().to_string();
+    // What is secret in it is sealed; who uses the daemon, and when, is nobody else's business either.
+    let private = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+    private.map_err(|error| OpenError::Io { path: shown.clone(), what: error.to_string() })?;
     let database = builder(cache_bytes).create(&path).map_err(|error| explain(&shown, error))?;
     Ok((prepare(database, keys, &shown)?, path))
 }

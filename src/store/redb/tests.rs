@@ -56,6 +56,14 @@ async fn nothing_secret_stands_in_the_file() {
 }
 
 #[test]
+fn the_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = InFolder::new();
+    drop(folder.try_open(&[1]).unwrap());
+    assert_eq!(folder.path().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn a_second_opening_is_refused() {
     let folder = InFolder::new();
     let _first = folder.try_open(&[1]).unwrap();

@@ -1,0 +1,117 @@
+//! `AdminService`: what operators ask.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::{
+    integration::not_yet,
+    output::timestamp,
+    proto::{self, admin_service_server::AdminService},
+};
+use crate::{
+    domain::{Clock, Moment},
+    flows::{Client, Flows},
+};
+
+/// The service over the flows.
+pub(super) struct Admin {
+    pub(super) flows: Arc<Flows>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) started: Moment,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Admin {
+    fn store_status(&self) -> proto::StoreStatus {
+        let status = self.flows.store_status();
+        let last_sweep = self.flows.last_sweep();
+        proto::StoreStatus {
+            backend: status.backend.to_owned(),
+            writable: status.unwritable.is_none(),
+            unwritable_reason: status.unwritable.unwrap_or_default(),
+            file_bytes: count(status.bytes),
+            sessions: count(status.sessions),
+            events: count(status.events),
+            schema_version: i32::try_from(status.schema_version).unwrap_or(i32::MAX),
+            last_sweep_time: last_sweep.map(|(at, _)| timestamp(at.wall)),
+            last_sweep_removed: last_sweep.map_or(0, |(_, swept)| count(swept.removed)),
+        }
+    }
+}
+
+fn client_status(client: &Client) -> proto::ClientStatus {
+    let contact = client.provider.contact();
+    proto::ClientStatus {
+        name: client.name.to_string(),
+        test_mode: client.test_mode,
+        base_url: client.base_url.to_string(),
+        last_answer_time: contact.answered.map(|(time, _)| timestamp(time)),
+        last_http_status: contact.answered.map_or(0, |(_, status)| status.into()),
+        last_failure_time: contact.failed.map(timestamp),
+        budgets: Vec::new(),
+    }
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn duration(span: Duration) -> prost_types::Duration {
+    prost_types::Duration::try_from(span).unwrap_or_default()
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn get_status(&self, _: Request<proto::GetStatusRequest>) -> Answer<proto::GetStatusResponse> {
+        let uptime = self.started.age(self.clock.now()).unwrap_or_default();
+        Ok(Response::new(proto::GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime: Some(duration(uptime)),
+            store: Some(self.store_status()),
+            clients: self.flows.clients().map(client_status).collect(),
+        }))
+    }
+
+    async fn list_sessions(
+        &self,
+        _: Request<proto::ListSessionsRequest>,
+    ) -> Answer<proto::ListSessionsResponse> {
+        not_yet()
+    }
+
+    type BackupStoreStream = Streamed<proto::BackupStoreResponse>;
+
+    async fn backup_store(&self, _: Request<proto::BackupStoreRequest>) -> Answer<Self::BackupStoreStream> {
+        not_yet()
+    }
+
+    type VerifyStoreStream = Streamed<proto::VerifyStoreResponse>;
+
+    async fn verify_store(&self, _: Request<proto::VerifyStoreRequest>) -> Answer<Self::VerifyStoreStream> {
+        not_yet()
+    }
+
+    async fn compact_store(
+        &self,
+        _: Request<proto::CompactStoreRequest>,
+    ) -> Answer<proto::CompactStoreResponse> {
+        not_yet()
+    }
+
+    type RotateKeyStream = Streamed<proto::RotateKeyResponse>;
+
+    async fn rotate_key(&self, _: Request<proto::RotateKeyRequest>) -> Answer<Self::RotateKeyStream> {
+        not_yet()
+    }
+
+    async fn check_provider(
+        &self,
+        _: Request<proto::CheckProviderRequest>,
+    ) -> Answer<proto::CheckProviderResponse> {
+        not_yet()
+    }
+}

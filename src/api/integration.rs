@@ -1,0 +1,174 @@
+//! `IntegrationService`: one short handler for each call.
+
+use std::{pin::Pin, sync::Arc};
+
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::{
+    caller::Caller,
+    input::{Fields, callback, lookup, session_id},
+    output::{event, session},
+    proto::{self, integration_service_server::IntegrationService},
+};
+use crate::{
+    domain::{Reason, Refusal, Viewer},
+    flows::{Complete, Flows, Start, Webhook},
+};
+
+/// The service over the flows.
+pub(super) struct Integration {
+    pub(super) flows: Arc<Flows>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Who calls; the door put him there.
+pub(super) fn viewer<T>(request: &Request<T>) -> Result<Viewer, Refusal> {
+    let caller = request.extensions().get::<Arc<Caller>>().ok_or(Reason::CallerUnknown)?;
+    Ok(caller.viewer.clone())
+}
+
+/// What a call of the contract answers that this version does not serve yet.
+pub(super) fn not_yet<T>() -> Answer<T> {
+    Err(Status::unimplemented("this version of cairld does not serve this call yet; see CHANGELOG.md"))
+}
+
+#[tonic::async_trait]
+impl IntegrationService for Integration {
+    async fn start_authorization(
+        &self,
+        request: Request<proto::StartAuthorizationRequest>,
+    ) -> Answer<proto::StartAuthorizationResponse> {
+        let viewer = viewer(&request)?;
+        let message = request.into_inner();
+        let mut fields = Fields::default();
+        let start = Start {
+            viewer,
+            client: fields.client(message.client),
+            redirect_uri: fields.redirect_uri(message.redirect_uri),
+            scopes: fields.scopes(message.scopes),
+            binding: fields.binding(message.binding),
+            reference: fields.reference(message.reference),
+            request_id: fields.request_id(message.request_id),
+        };
+        fields.check()?;
+        let started = self.flows.start(start).await?;
+        let (authorization_url, state) = started.authorization.unwrap_or_default();
+        let session = Some(session(started.session));
+        Ok(Response::new(proto::StartAuthorizationResponse { session, authorization_url, state }))
+    }
+
+    async fn complete_authorization(
+        &self,
+        request: Request<proto::CompleteAuthorizationRequest>,
+    ) -> Answer<proto::CompleteAuthorizationResponse> {
+        let viewer = viewer(&request)?;
+        let message = request.into_inner();
+        let mut fields = Fields::default();
+        let binding = fields.binding(message.binding);
+        fields.check()?;
+        let callback = callback(message.callback)?;
+        let completed = self.flows.complete(Complete { viewer, callback, binding }).await?;
+        Ok(Response::new(proto::CompleteAuthorizationResponse { session: Some(session(completed)) }))
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<proto::GetSessionRequest>,
+    ) -> Answer<proto::GetSessionResponse> {
+        let viewer = viewer(&request)?;
+        let message = request.into_inner();
+        let lookup = lookup(message.lookup)?;
+        let found = if message.refresh {
+            self.flows.refreshed_session(&viewer, &lookup).await?
+        } else {
+            self.flows.session(&viewer, &lookup).await?
+        };
+        Ok(Response::new(proto::GetSessionResponse { session: Some(session(found)) }))
+    }
+
+    type WatchSessionStream = Streamed<proto::WatchSessionResponse>;
+
+    async fn watch_session(
+        &self,
+        _: Request<proto::WatchSessionRequest>,
+    ) -> Answer<Self::WatchSessionStream> {
+        not_yet()
+    }
+
+    async fn cancel_authorization(
+        &self,
+        request: Request<proto::CancelAuthorizationRequest>,
+    ) -> Answer<proto::CancelAuthorizationResponse> {
+        let viewer = viewer(&request)?;
+        let id = session_id(&request.into_inner().session_id)?;
+        let cancelled = self.flows.cancel(&viewer, id).await?;
+        Ok(Response::new(proto::CancelAuthorizationResponse { session: Some(session(cancelled)) }))
+    }
+
+    async fn revoke_token(
+        &self,
+        _: Request<proto::RevokeTokenRequest>,
+    ) -> Answer<proto::RevokeTokenResponse> {
+        not_yet()
+    }
+
+    async fn get_access_token(
+        &self,
+        _: Request<proto::GetAccessTokenRequest>,
+    ) -> Answer<proto::GetAccessTokenResponse> {
+        not_yet()
+    }
+
+    async fn ingest_webhook(
+        &self,
+        request: Request<proto::IngestWebhookRequest>,
+    ) -> Answer<proto::IngestWebhookResponse> {
+        let viewer = viewer(&request)?;
+        let message = request.into_inner();
+        let mut fields = Fields::default();
+        let webhook = Webhook {
+            viewer,
+            client: fields.client(message.client),
+            body: fields.body(message.body),
+            signature: fields.signature(message.signature),
+        };
+        fields.check()?;
+        let ingested = self.flows.ingest(webhook).await?;
+        let event = Some(event(ingested.event, ingested.session));
+        Ok(Response::new(proto::IngestWebhookResponse { event, duplicate: ingested.duplicate }))
+    }
+
+    async fn list_events(&self, _: Request<proto::ListEventsRequest>) -> Answer<proto::ListEventsResponse> {
+        not_yet()
+    }
+
+    type WatchEventsStream = Streamed<proto::WatchEventsResponse>;
+
+    async fn watch_events(&self, _: Request<proto::WatchEventsRequest>) -> Answer<Self::WatchEventsStream> {
+        not_yet()
+    }
+
+    async fn acknowledge_events(
+        &self,
+        _: Request<proto::AcknowledgeEventsRequest>,
+    ) -> Answer<proto::AcknowledgeEventsResponse> {
+        not_yet()
+    }
+
+    async fn delete_consumer(
+        &self,
+        _: Request<proto::DeleteConsumerRequest>,
+    ) -> Answer<proto::DeleteConsumerResponse> {
+        not_yet()
+    }
+
+    async fn explain_session(
+        &self,
+        _: Request<proto::ExplainSessionRequest>,
+    ) -> Answer<proto::ExplainSessionResponse> {
+        not_yet()
+    }
+}

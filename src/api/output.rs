@@ -1,0 +1,167 @@
+//! From the domain to the contract's messages.
+
+use prost_types::Timestamp as ProtoTimestamp;
+
+use super::proto;
+use crate::{
+    domain::{
+        At, ClientName, Failure, OpenStatus, Reason, Refusal, Session, SessionId, Terminal, Timestamp,
+        TokenStanding, entry,
+    },
+    store::Event,
+};
+
+/// A timestamp of the contract.
+pub(super) fn timestamp(time: Timestamp) -> ProtoTimestamp {
+    let millis = time.as_millis();
+    ProtoTimestamp {
+        seconds: i64::try_from(millis / 1000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(millis % 1000).unwrap_or(0) * 1_000_000,
+    }
+}
+
+/// A timestamp in words: RFC 3339, UTC.
+pub(super) fn rfc3339(time: Timestamp) -> String {
+    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+/// A session of the contract.
+pub(super) fn session(session: Session) -> proto::Session {
+    let failure = session.failure.as_ref().map(|failure| self::failure(&session, failure));
+    let (expires, ended) = (session.expires(), session.ended());
+    let mut message = proto::Session {
+        id: session.id.to_string(),
+        client: session.client.to_string(),
+        status: session_status(session.at).into(),
+        scopes: session.scopes.iter().map(ToString::to_string).collect(),
+        redirect_uri: session.redirect_uri,
+        reference: session.reference,
+        provider_session_id: session.provider_session.map(|id| id.to_string()).unwrap_or_default(),
+        test_mode: session.test_mode,
+        create_time: Some(timestamp(session.created.wall)),
+        update_time: Some(timestamp(session.updated)),
+        expire_time: Some(timestamp(expires)),
+        complete_time: ended.map(|ended| timestamp(ended.at.wall)),
+        failure,
+        token: Some(token(&session.token)),
+        ..proto::Session::default()
+    };
+    if let Some(userinfo) = session.userinfo {
+        message.subject = userinfo.subject;
+        message.claims = userinfo.claims.into_iter().map(|(name, json)| (name, claim(json))).collect();
+        message.claims_time = userinfo.evaluated_at.map(timestamp);
+        message.claims_ignored = userinfo.ignored;
+    }
+    message
+}
+
+fn session_status(at: At) -> proto::SessionStatus {
+    match at {
+        At::Open(OpenStatus::Pending) => proto::SessionStatus::Pending,
+        At::Open(OpenStatus::Authenticated) => proto::SessionStatus::Authenticated,
+        At::Open(OpenStatus::Verified) => proto::SessionStatus::Verified,
+        At::Sent { .. } | At::Token => proto::SessionStatus::Exchanging,
+        At::Ended(ended) => match ended.status {
+            Terminal::Complete => proto::SessionStatus::Complete,
+            Terminal::Failed => proto::SessionStatus::Failed,
+            Terminal::Expired => proto::SessionStatus::Expired,
+            Terminal::Cancelled => proto::SessionStatus::Cancelled,
+            Terminal::Indeterminate => proto::SessionStatus::Indeterminate,
+        },
+    }
+}
+
+fn failure(session: &Session, failure: &Failure) -> proto::Failure {
+    let entry = entry(failure.stage, failure.reason);
+    let resume_until = session.resume_until();
+    proto::Failure {
+        reason: reason(failure.reason).into(),
+        description: entry.cause.to_owned(),
+        remedy: entry.remedy.to_owned(),
+        provider_error: failure.said.as_ref().map(|said| said.error.clone()).unwrap_or_default(),
+        resumable: resume_until.is_some(),
+        resume_until: resume_until.map(timestamp),
+    }
+}
+
+fn token(standing: &TokenStanding) -> proto::Token {
+    let (status, expire_time) = match standing {
+        TokenStanding::None => (proto::TokenStatus::None, None),
+        TokenStanding::Held { since, life, .. } => {
+            (proto::TokenStatus::Held, Some(timestamp(since.wall.plus(*life))))
+        }
+        TokenStanding::Revoked => (proto::TokenStatus::Revoked, None),
+        TokenStanding::Expired => (proto::TokenStatus::Expired, None),
+    };
+    proto::Token { status: status.into(), expire_time }
+}
+
+fn claim(json: String) -> proto::ClaimValue {
+    use proto::claim_value::Kind;
+    let kind = match json.as_str() {
+        "true" => Kind::BoolValue(true),
+        "false" => Kind::BoolValue(false),
+        "null" => Kind::NullValue(0),
+        _ => Kind::JsonValue(json),
+    };
+    proto::ClaimValue { kind: Some(kind) }
+}
+
+/// An event of the contract, with the session that the caller may know it to belong to.
+pub(super) fn event(event: Event, session: Option<SessionId>) -> proto::Event {
+    proto::Event {
+        id: event.id.to_string(),
+        cursor: cursor(&event.client, event.sequence),
+        client: event.client.to_string(),
+        r#type: event.kind,
+        session_id: session.map(|id| id.to_string()).unwrap_or_default(),
+        provider_session_id: event.provider_session.map(|id| id.to_string()).unwrap_or_default(),
+        body: event.body,
+        receive_time: Some(timestamp(event.received)),
+        parsed: event.parsed,
+        id_reused: event.id_reused,
+    }
+}
+
+/// An event's place in its inbox, opaque: base64url of the client's name and the sequence number.
+fn cursor(client: &ClientName, sequence: u64) -> String {
+    let bytes = [client.as_str().as_bytes(), &[0], &sequence.to_be_bytes()].concat();
+    data_encoding::BASE64URL_NOPAD.encode(&bytes)
+}
+
+/// A reason of the contract.
+fn reason(reason: Reason) -> proto::Reason {
+    proto::Reason::from_str_name(&format!("REASON_{reason}")).unwrap_or(proto::Reason::Unspecified)
+}
+
+impl From<Refusal> for tonic::Status {
+    fn from(refusal: Refusal) -> Self {
+        super::status::status(&refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contract_and_the_domain_know_the_same_reasons() {
+        for known in Reason::ALL {
+            assert_ne!(reason(*known), proto::Reason::Unspecified, "{known} is not in the contract");
+        }
+        let of_contract = (1..).map_while(|number| proto::Reason::try_from(number).ok());
+        for theirs in of_contract {
+            let name = theirs.as_str_name().strip_prefix("REASON_").unwrap();
+            assert!(Reason::parse(name).is_some(), "{name} is not in the domain");
+        }
+    }
+
+    #[test]
+    fn null_is_never_false() {
+        use proto::claim_value::Kind;
+        assert_eq!(claim("null".into()).kind, Some(Kind::NullValue(0)));
+        assert_eq!(claim("false".into()).kind, Some(Kind::BoolValue(false)));
+        assert_eq!(claim("\"false\"".into()).kind, Some(Kind::JsonValue("\"false\"".into())));
+    }
+}

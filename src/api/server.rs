@@ -1,0 +1,125 @@
+//! All gRPC services behind one door.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::{
+    Server,
+    server::{Router, TcpIncoming},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::layer::util::{Identity, Stack};
+
+use super::{
+    admin::Admin,
+    caller::Callers,
+    door::DoorLayer,
+    integration::Integration,
+    proto::{
+        FILE_DESCRIPTOR_SET, admin_service_server::AdminServiceServer,
+        integration_service_server::IntegrationServiceServer,
+    },
+};
+use crate::{domain::Clock, flows::Flows};
+
+/// Longest message that is taken, bytes; the contract says so.
+const MAX_MESSAGE: usize = 128 * 1024;
+/// How long a call may take whose caller set no deadline.
+const NO_DEADLINE: Duration = Duration::from_secs(60);
+/// Calls of one connection at a time.
+const MAX_STREAMS: u32 = 1024;
+/// Headers of one call, bytes.
+const MAX_HEADERS: u32 = 16 * 1024;
+
+/// What the services need.
+pub struct Api {
+    /// The use cases.
+    pub flows: Arc<Flows>,
+    /// Who may call.
+    pub callers: Callers,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Says of all services at once whether they serve (`grpc.health.v1`).
+#[derive(Clone, Debug)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    const SERVICES: [&'static str; 3] = ["", "cairld.v1.IntegrationService", "cairld.v1.AdminService"];
+
+    /// They serve, or they do not.
+    pub async fn set(&self, is_serving: bool) {
+        let status = if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in Self::SERVICES {
+            self.0.set_service_status(service, status).await;
+        }
+    }
+}
+
+/// All services, ready to be served on any number of listeners.
+#[derive(Clone)]
+pub struct GrpcServer(Router<Stack<DoorLayer, Identity>>);
+
+impl GrpcServer {
+    /// Serves the Unix socket until `shutdown` resolves and the calls in flight have ended.
+    ///
+    /// # Errors
+    /// When the listener fails for good.
+    pub async fn serve_unix(
+        self,
+        listener: UnixListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), tonic::transport::Error> {
+        self.0.serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown).await
+    }
+
+    /// Serves plain TCP until `shutdown` resolves and the calls in flight have ended.
+    ///
+    /// # Errors
+    /// When the listener fails for good.
+    pub async fn serve_tcp(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), tonic::transport::Error> {
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        self.0.serve_with_incoming_shutdown(incoming, shutdown).await
+    }
+}
+
+/// Puts all services together, with their health, which begins as not serving.
+///
+/// # Errors
+/// When the contract's descriptors cannot be read, which only a broken build can bring about.
+pub async fn assemble(api: Api) -> Result<(GrpcServer, Health), tonic_reflection::server::Error> {
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let health = Health(reporter);
+    health.set(false).await;
+    let Api { flows, callers, clock } = api;
+    let started = clock.now();
+    let integration = IntegrationServiceServer::new(Integration { flows: Arc::clone(&flows) })
+        .max_decoding_message_size(MAX_MESSAGE);
+    let admin =
+        AdminServiceServer::new(Admin { flows, clock, started }).max_decoding_message_size(MAX_MESSAGE);
+    // The error details are registered too, so that grpcurl shows them decoded.
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let router = Server::builder()
+        .layer(DoorLayer::new(callers))
+        .timeout(NO_DEADLINE)
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(integration)
+        .add_service(admin);
+    Ok((GrpcServer(router), health))
+}

@@ -1,0 +1,248 @@
+//! The commands of `cairld`.
+
+use std::{
+    fs,
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process,
+};
+
+use clap::{Parser, Subcommand};
+use sd_notify::NotifyState;
+use sysexits::ExitCode;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{
+    config::{Config, Environment, load},
+    dev,
+    listener::Listeners,
+    run::{RunError, run},
+    telemetry,
+};
+use crate::{
+    sandbox,
+    store::{MasterKey, OpenError},
+};
+
+/// Takes users through a CAIRL verification, once and right, for services in any language.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes, as in sysexits(3): 0 ended as asked; 64 wrong usage; 69 a listener is in use; 70 internal error; \
+71 the operating system refused; 73 a file cannot be created; 74 the store cannot be read or written; 75 another process \
+has the store; 78 the configuration or the store's key is wrong.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon.
+    Serve {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = "/etc/cairld/cairld.toml")]
+        config: PathBuf,
+    },
+    /// Say everything that is wrong with a configuration, and start nothing.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = "/etc/cairld/cairld.toml")]
+        config: PathBuf,
+    },
+    /// Run a stand-in for the provider: its wire contract, a consent page, scripted faults.
+    Sandbox {
+        /// Where it listens; loopback alone.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8970")]
+        listen: SocketAddr,
+        /// Listen on other addresses than loopback too. Whoever reaches it controls it.
+        #[arg(long)]
+        allow_remote: bool,
+        /// Cap test keys at so many calls a day, as the provider does at 100.
+        #[arg(long, value_name = "CALLS")]
+        daily_cap: Option<u32>,
+    },
+    /// Run the daemon against its own sandbox, in one process with a throw-away store, and print what to try.
+    Dev(dev::Options),
+    /// Make a master key for the store's key ring.
+    Keygen {
+        /// A new file to write it to, readable by its owner alone; without it, standard output.
+        file: Option<PathBuf>,
+    },
+}
+
+/// Why a command fails, and with which exit code.
+pub(super) struct Failure {
+    code: ExitCode,
+    message: String,
+}
+
+impl Failure {
+    pub(super) fn new(code: ExitCode, message: impl ToString) -> Self {
+        Self { code, message: message.to_string() }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let code = match &error {
+            RunError::Store(OpenError::InUse { .. }) => ExitCode::TempFail,
+            RunError::Store(OpenError::WrongKey { .. } | OpenError::NewerSchema { .. })
+            | RunError::Provider { .. } => ExitCode::Config,
+            RunError::Store(OpenError::Damaged { .. } | OpenError::Io { .. }) | RunError::StoreEnded(_) => {
+                ExitCode::IoErr
+            }
+            RunError::Listener(_) => ExitCode::OsErr,
+            RunError::Internal(_) => ExitCode::Software,
+        };
+        Self::new(code, error)
+    }
+}
+
+/// Runs the command that this process was started with.
+pub fn main() -> process::ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Ok };
+            // Where the text cannot be printed, the exit code still says it.
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    match execute(args.command) {
+        Ok(()) => ExitCode::Ok.into(),
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "cairld: {}", failure.message);
+            failure.code.into()
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve { config } => {
+            telemetry::start("info");
+            let config = configuration(&config)?;
+            in_runtime(serve(config))
+        }
+        Command::Check { config } => {
+            configuration(&config)?;
+            say(format_args!("{}: nothing is wrong", config.display()))
+        }
+        Command::Sandbox { listen, allow_remote, daily_cap } => {
+            telemetry::start("info");
+            sandbox::check_listen(listen, allow_remote)
+                .map_err(|error| Failure::new(ExitCode::Usage, error))?;
+            in_runtime(serve_sandbox(listen, daily_cap))
+        }
+        Command::Dev(options) => {
+            telemetry::start("warn");
+            in_runtime(dev::dev(options))
+        }
+        Command::Keygen { file } => keygen(file.as_deref()),
+    }
+}
+
+fn configuration(path: &Path) -> Result<Config, Failure> {
+    load(path, &Environment::from_process()).map_err(|problems| Failure::new(ExitCode::Config, problems))
+}
+
+fn in_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::new(ExitCode::OsErr, error))?;
+    runtime.block_on(work)
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let stop = Stop::on_signals()?;
+    let bound = Listeners::bind(&config.grpc).await;
+    let listeners = bound.map_err(|error| Failure::new(ExitCode::Unavailable, error))?;
+    notify(&[NotifyState::Status("opening the store")]);
+    let ready = || notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
+    run(config, listeners, ready, async {
+        stop.asked().await;
+        notify(&[NotifyState::Stopping, NotifyState::Status("finishing calls in flight")]);
+    })
+    .await?;
+    Ok(())
+}
+
+/// Tells systemd, where it listens.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd could not be notified");
+    }
+}
+
+async fn serve_sandbox(listen: SocketAddr, daily_cap: Option<u32>) -> Result<(), Failure> {
+    let stop = Stop::on_signals()?;
+    let unavailable = |error: io::Error| Failure::new(ExitCode::Unavailable, format!("{listen}: {error}"));
+    let listener = TcpListener::bind(listen).await.map_err(unavailable)?;
+    let address = listener.local_addr().map_err(unavailable)?;
+    say(format_args!("sandbox     http://{address}"))?;
+    notify(&[NotifyState::Ready]);
+    let settings = sandbox::Settings { clients: Vec::new(), daily_cap };
+    sandbox::run(listener, settings, async move { stop.asked().await }).await.map_err(unavailable)
+}
+
+/// The signals to stop: the first asks, the second insists.
+pub(super) struct Stop(tokio::sync::oneshot::Receiver<()>);
+
+impl Stop {
+    pub(super) fn on_signals() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::new(ExitCode::OsErr, error));
+        let (mut terminate, mut interrupt) =
+            (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            let mut next = async || {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
+            next().await;
+            let _ = sender.send(());
+            next().await;
+            tracing::warn!("a second signal: ending at once");
+            process::exit(130);
+        });
+        Ok(Self(receiver))
+    }
+
+    pub(super) async fn asked(self) {
+        // The sender lives as long as the runtime.
+        let _ = self.0.await;
+    }
+}
+
+fn keygen(file: Option<&Path>) -> Result<(), Failure> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::new(ExitCode::OsErr, error))?;
+    let text = MasterKey::new(bytes).expose();
+    match file {
+        None => say(format_args!("{}", *text)),
+        Some(path) => write_secret(path, &text)
+            .map_err(|error| Failure::new(ExitCode::CantCreat, format!("{}: {error}", path.display()))),
+    }
+}
+
+/// Writes a new file that its owner alone can read.
+pub(super) fn write_secret(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{text}")
+}
+
+/// Prints a line; a reader that has gone is an error, not a panic.
+pub(super) fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::new(ExitCode::IoErr, error))
+}

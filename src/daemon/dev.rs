@@ -1,0 +1,273 @@
+//! `cairld dev`: the daemon and its sandbox in one process, and a flow to try by hand.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use data_encoding::HEXLOWER;
+use sysexits::ExitCode;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::oneshot,
+};
+use tonic::{Request, metadata::MetadataValue};
+
+use super::{
+    command::{Failure, Stop, say, write_secret},
+    config::{Config, Environment, load},
+    dev_callback,
+    listener::Listeners,
+    run::run,
+};
+use crate::{
+    api::proto::{StartAuthorizationRequest, integration_service_client::IntegrationServiceClient},
+    sandbox,
+    store::MasterKey,
+};
+
+/// Where `cairld dev` listens and keeps its files.
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    /// Where gRPC is served on loopback TCP; a free port by default.
+    #[arg(long, value_name = "ADDR")]
+    grpc: Option<SocketAddr>,
+    /// Where the sandbox listens; a free port by default.
+    #[arg(long, value_name = "ADDR")]
+    sandbox: Option<SocketAddr>,
+    /// The folder for the store, the socket and the secrets, kept afterwards; by default a temporary one.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// The folder's files, by name. Each secret is made on first use.
+pub(super) struct Files {
+    folder: PathBuf,
+}
+
+impl Files {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The secret in the file of that name; `fresh` becomes it where there is none yet.
+    fn secret(&self, name: &str, fresh: &str) -> Result<String, Failure> {
+        let path = self.path(name);
+        match write_secret(&path, fresh) {
+            Ok(()) => Ok(fresh.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let text = fs::read_to_string(&path).map_err(|error| cannot(&path, &error))?;
+                Ok(text.trim().to_owned())
+            }
+            Err(error) => Err(cannot(&path, &error)),
+        }
+    }
+}
+
+/// Where everything listens, for the printout and the callback page.
+pub(super) struct Addresses {
+    pub(super) grpc: SocketAddr,
+    pub(super) sandbox: SocketAddr,
+    pub(super) callback: SocketAddr,
+}
+
+impl Addresses {
+    fn redirect_uri(&self) -> String {
+        format!("http://{}/callback", self.callback)
+    }
+}
+
+/// Runs both until interrupted.
+pub(super) async fn dev(options: Options) -> Result<(), Failure> {
+    let stop = Stop::on_signals()?;
+    let temporary = tempfile::Builder::new().prefix("cairld-dev-").tempdir();
+    let temporary = temporary.map_err(|error| cannot(Path::new("a temporary folder"), &error))?;
+    let folder = options.data.clone().unwrap_or_else(|| temporary.path().to_owned());
+    fs::create_dir_all(&folder).map_err(|error| cannot(&folder, &error))?;
+    let folder = folder.canonicalize().map_err(|error| cannot(&folder, &error))?;
+    let files = Files { folder };
+
+    let (grpc, grpc_address) = bind(options.grpc).await?;
+    let (sandbox_listener, sandbox_address) = bind(options.sandbox).await?;
+    let (callback, callback_address) = bind(None).await?;
+    let addresses = Addresses { grpc: grpc_address, sandbox: sandbox_address, callback: callback_address };
+
+    let client = sandbox_client(&files, &addresses)?;
+    let config = configuration(&files, &addresses)?;
+    let socket = files.path("cairld.sock");
+    let unix = bind_socket(&config).await?;
+    let listeners = Listeners { unix: Some((unix, socket)), tcp: Some(grpc) };
+
+    let (stop_sandbox, sandbox_stopped) = oneshot::channel::<()>();
+    let settings = sandbox::Settings { clients: vec![client], daily_cap: None };
+    let sandbox = tokio::spawn(sandbox::run(sandbox_listener, settings, async {
+        let _ = sandbox_stopped.await;
+    }));
+    let callback_page =
+        tokio::spawn(dev_callback::serve(callback, dev_callback::Commands::new(&files, &addresses)));
+
+    let (ready, is_ready) = oneshot::channel();
+    let say_ready = move || {
+        // Without an ear for it, the greeting below has ended already.
+        let _ = ready.send(());
+    };
+    let daemon = run(config, listeners, say_ready, stop.asked());
+    let greeting = async {
+        if is_ready.await.is_ok() {
+            greet(&files, &addresses).await?;
+        }
+        Ok::<(), Failure>(())
+    };
+    let (ended, greeted) = tokio::join!(daemon, greeting);
+    drop(stop_sandbox);
+    callback_page.abort();
+    let _ = sandbox.await;
+    greeted?;
+    Ok(ended?)
+}
+
+async fn bind(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), Failure> {
+    let address = address.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
+    let failed = |error: io::Error| Failure::new(ExitCode::Unavailable, format!("{address}: {error}"));
+    sandbox::check_listen(address, false).map_err(|error| Failure::new(ExitCode::Usage, error))?;
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+async fn bind_socket(config: &Config) -> Result<UnixListener, Failure> {
+    let unavailable = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Unavailable, error);
+    let unix_only = super::config::Grpc { tcp: None, ..config.grpc.clone() };
+    let bound = Listeners::bind(&unix_only).await.map_err(|error| unavailable(&error))?;
+    bound.unix.map(|(listener, _)| listener).ok_or_else(|| unavailable(&"no Unix socket is configured"))
+}
+
+fn sandbox_client(files: &Files, addresses: &Addresses) -> Result<sandbox::Client, Failure> {
+    Ok(sandbox::Client {
+        client_id: files.secret("client.id", &format!("cairl_test_{}", random_text()?))?,
+        client_secret: files.secret("client.secret", &random_text()?)?,
+        redirect_uris: vec![addresses.redirect_uri()],
+        webhook_url: None,
+        webhook_secret: Some(files.secret("webhook.secret", &random_text()?)?),
+        name: Some("Demo shop".to_owned()),
+    })
+}
+
+/// Writes the configuration that a daemon of one's own would have, and loads it.
+fn configuration(files: &Files, addresses: &Addresses) -> Result<Config, Failure> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| Failure::new(ExitCode::OsErr, error))?;
+    files.secret("store.key", &MasterKey::new(key).expose())?;
+    files.secret("caller.token", &random_text()?)?;
+    let text = format!(
+        r#"# Written anew by each `cairld dev`.
+[grpc]
+unix = "cairld.sock"
+tcp = "{grpc}"
+insecure = true
+
+[store]
+path = "cairld.redb"
+
+[keys]
+files = ["store.key"]
+
+[[client]]
+name = "demo"
+base_url = "http://{sandbox}"
+client_id_file = "client.id"
+client_secret_file = "client.secret"
+webhook_secret_files = ["webhook.secret"]
+redirect_uris = ["{redirect_uri}"]
+
+[[caller]]
+name = "dev"
+uid = {uid}
+token_file = "caller.token"
+clients = ["demo"]
+rpcs = ["*"]
+events = true
+access_token = true
+admin = true
+"#,
+        grpc = addresses.grpc,
+        sandbox = addresses.sandbox,
+        redirect_uri = addresses.redirect_uri(),
+        uid = rustix::process::geteuid().as_raw(),
+    );
+    let path = files.path("cairld.toml");
+    fs::write(&path, text).map_err(|error| cannot(&path, &error))?;
+    load(&path, &Environment::from_process()).map_err(|problems| Failure::new(ExitCode::Software, problems))
+}
+
+/// Starts a flow as a service would, over the network, and prints what to do with it.
+async fn greet(files: &Files, addresses: &Addresses) -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Software, error);
+    let token = files.secret("caller.token", "")?;
+    let mut client = IntegrationServiceClient::connect(format!("http://{}", addresses.grpc))
+        .await
+        .map_err(|error| failed(&error))?;
+    let mut request = Request::new(StartAuthorizationRequest {
+        scopes: vec!["age_18_plus".to_owned(), "identity_verified".to_owned()],
+        ..StartAuthorizationRequest::default()
+    });
+    let bearer = MetadataValue::try_from(format!("Bearer {token}")).map_err(|error| failed(&error))?;
+    request.metadata_mut().insert("authorization", bearer);
+    let started = client.start_authorization(request).await.map_err(|status| failed(&status))?.into_inner();
+    let commands = dev_callback::Commands::new(files, addresses);
+    say(format_args!(
+        r"cairld {version} with its own sandbox of the provider; nothing here is real, all of it is loopback
+
+  grpc        {grpc}
+  unix        {unix}
+  sandbox     http://{sandbox}
+  callback    {callback}
+  data        {data}
+
+1. Be the user: open this in a browser and answer the page. It lives for thirty minutes.
+
+  {url}
+
+   Without a browser:
+
+  {decide}
+
+2. Complete with the callback URL that came of it; the page after the consent has both lines filled in.
+
+  {complete_grpcurl}
+
+  {complete_cairlctl}
+
+3. Start another:
+
+  {start_grpcurl}
+
+  {start_cairlctl}
+
+Ctrl-C ends it.",
+        version = env!("CARGO_PKG_VERSION"),
+        grpc = addresses.grpc,
+        unix = files.path("cairld.sock").display(),
+        sandbox = addresses.sandbox,
+        callback = addresses.redirect_uri(),
+        data = files.folder.display(),
+        url = started.authorization_url,
+        decide = commands.decide(&started.authorization_url),
+        complete_grpcurl = commands.complete_grpcurl("CALLBACK_URL"),
+        complete_cairlctl = commands.complete_cairlctl("CALLBACK_URL"),
+        start_grpcurl = commands.start_grpcurl(),
+        start_cairlctl = commands.start_cairlctl(),
+    ))
+}
+
+fn random_text() -> Result<String, Failure> {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::new(ExitCode::OsErr, error))?;
+    Ok(HEXLOWER.encode(&bytes))
+}
+
+fn cannot(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(ExitCode::CantCreat, format!("{}: {error}", path.display()))
+}

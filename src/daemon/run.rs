@@ -1,0 +1,168 @@
+//! The daemon's life: build, then spawn, then drain.
+
+use std::{fs, future::Future, sync::Arc, time::Duration};
+
+use tokio::{sync::watch, task::JoinSet, time};
+
+use super::{assemble, clock::SystemClock, config::Config, listener::Listeners};
+use crate::{
+    api::{Api, Callers, Health, assemble as assemble_api},
+    domain::{Clock, RunId},
+    flows::Flows,
+    provider::BuildError,
+    store::{OpenError, Store},
+};
+
+/// How long calls in flight may take to end after the signal to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How often time is swept up.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How often the store is asked whether it takes writes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Why the daemon does not start, or has to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store does not open.
+    #[error("{0}")]
+    Store(#[from] OpenError),
+    /// The way to the provider cannot be made.
+    #[error("client {client:?}: {error}")]
+    Provider {
+        /// Which client's.
+        client: String,
+        /// Why.
+        error: BuildError,
+    },
+    /// A listener failed.
+    #[error("a listener failed: {0}")]
+    Listener(#[from] tonic::transport::Error),
+    /// The store stopped for good.
+    #[error("{0}; the process ends so that it can be started anew")]
+    StoreEnded(String),
+    /// Something that cannot be, was.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// Runs the daemon on bound listeners until `shutdown` resolves, then drains.
+///
+/// `ready` is called once, when everything is open and calls are answered.
+///
+/// # Errors
+/// [`RunError`] says what stands in the way.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    ready: impl FnOnce(),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let internal = |error: &dyn std::fmt::Display| RunError::Internal(error.to_string());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let mut run_id = [0; 16];
+    getrandom::fill(&mut run_id).map_err(|error| internal(&error))?;
+
+    let Config { store: store_config, keys, clients, callers, grpc } = config;
+    let shared = clients.iter().filter(|client| client.share).map(|client| client.name.clone()).collect();
+    let clients = clients
+        .into_iter()
+        .map(|client| {
+            let name = client.name.to_string();
+            assemble::client(client, &clock).map_err(|error| RunError::Provider { client: name, error })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let callers = Callers::new(callers.into_iter().map(|caller| assemble::caller(caller, &shared)).collect());
+    // Opening a large store after a crash can take a while: not on a thread that serves.
+    let opening =
+        tokio::task::spawn_blocking(move || assemble::store(store_config, &keys, RunId::new(run_id)));
+    let store: Arc<dyn Store> = Arc::new(opening.await.map_err(|error| internal(&error))??);
+    let flows = Arc::new(Flows::new(Arc::clone(&store), clients, Arc::clone(&clock)));
+    let api = Api { flows: Arc::clone(&flows), callers, clock };
+    let (server, health) = assemble_api(api).await.map_err(|error| internal(&error))?;
+
+    if grpc.insecure {
+        tracing::warn!("grpc.insecure is set: bearer tokens cross the loopback interface in clear");
+    }
+    let (stop, stopped) = watch::channel(false);
+    let stopping = |mut stopped: watch::Receiver<bool>| async move {
+        // An error means that the sender is gone: time to stop as well.
+        let _ = stopped.wait_for(|is_stopped| *is_stopped).await;
+    };
+    let mut servers = JoinSet::new();
+    let mut socket = None;
+    if let Some((listener, path)) = listeners.unix {
+        tracing::info!(path = %path.display(), "serving gRPC on a Unix socket");
+        servers.spawn(server.clone().serve_unix(listener, stopping(stopped.clone())));
+        socket = Some(path);
+    }
+    if let Some(listener) = listeners.tcp {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "serving gRPC on TCP");
+        }
+        servers.spawn(server.serve_tcp(listener, stopping(stopped)));
+    }
+    let mut housekeeping = JoinSet::new();
+    housekeeping.spawn(sweep(Arc::clone(&flows)));
+    housekeeping.spawn(watch_store(Arc::clone(&store), health.clone()));
+    health.set(true).await;
+    ready();
+
+    let ended = tokio::select! {
+        () = shutdown => Ok(()),
+        reason = store.ended() => Err(RunError::StoreEnded(reason)),
+        Some(server) = servers.join_next() => Err(match server {
+            Ok(Err(error)) => RunError::Listener(error),
+            Ok(Ok(())) => RunError::Internal("a listener ended by itself".to_owned()),
+            Err(error) => RunError::Internal(error.to_string()),
+        }),
+    };
+
+    tracing::info!("stopping: no new calls; those in flight have ten seconds");
+    housekeeping.abort_all();
+    health.set(false).await;
+    let _ = stop.send(true);
+    let drain = async {
+        while servers.join_next().await.is_some() {}
+        flows.finish().await;
+    };
+    if time::timeout(DRAIN, drain).await.is_err() {
+        tracing::warn!(
+            "calls were still in flight after ten seconds; what was sent and not answered is indeterminate"
+        );
+    }
+    if let Some(path) = socket {
+        let _ = fs::remove_file(path);
+    }
+    tracing::info!("stopped");
+    ended
+}
+
+/// Writes down what time has ended, and removes what is old.
+async fn sweep(flows: Arc<Flows>) {
+    let mut ticks = time::interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match flows.sweep().await {
+            Ok(swept) if swept.ended + swept.removed > 0 => {
+                tracing::info!(ended = swept.ended, removed = swept.removed, "swept");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the sweep stopped early; it goes on at the next turn"),
+        }
+    }
+}
+
+/// Lets the health follow the store: a daemon whose store takes no writes does not serve.
+async fn watch_store(store: Arc<dyn Store>, health: Health) {
+    let mut ticks = time::interval(LOOK_EVERY);
+    let mut was_writable = true;
+    loop {
+        ticks.tick().await;
+        let is_writable = store.status().unwritable.is_none();
+        if is_writable != was_writable {
+            health.set(is_writable).await;
+            was_writable = is_writable;
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Fresh ids and randomness.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::domain::{Reason, Refusal, SessionId, Timestamp};
+
+/// Makes session ids whose times never go back, not behind the store's newest and not when the clock is set back: the
+/// store's order of keys is the order of expiry.
+#[derive(Debug)]
+pub(super) struct IdSource(AtomicU64);
+
+impl IdSource {
+    pub(super) fn after(newest: Timestamp) -> Self {
+        Self(AtomicU64::new(newest.as_millis()))
+    }
+
+    pub(super) fn next(&self, now: Timestamp) -> Result<SessionId, Refusal> {
+        let before = self.0.fetch_max(now.as_millis(), Ordering::Relaxed);
+        Ok(SessionId::new(Timestamp::from_millis(before.max(now.as_millis())), random()?))
+    }
+}
+
+/// Random bytes of the operating system.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], Refusal> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        tracing::error!(%error, "the operating system gives no randomness");
+        Refusal::new(Reason::Internal)
+    })?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_never_go_back() {
+        let source = IdSource::after(Timestamp::from_millis(1000));
+        let times: Vec<_> = [500, 1500, 1400, 2000]
+            .map(|now| source.next(Timestamp::from_millis(now)).unwrap().time().as_millis())
+            .into();
+        assert_eq!(times, [1000, 1500, 1500, 2000]);
+    }
+}

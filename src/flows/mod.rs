@@ -1,0 +1,139 @@
+//! The use cases, one file each: refuse early → one atomic fact in the store → act at the provider → one atomic fact.
+//!
+//! What was begun belongs to the daemon: a caller that goes away ends its own waiting, never a request in flight.
+
+mod cancel;
+mod complete;
+mod ids;
+mod session;
+mod start;
+mod sweep;
+mod webhook;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use self::ids::IdSource;
+pub use self::{
+    complete::Complete,
+    start::{Start, StartAnswer},
+    webhook::{IngestAnswer, Webhook},
+};
+use crate::{
+    domain::{ApiKey, ClientName, Clock, Moment, Reason, Refusal, Viewer, WebhookSecret},
+    provider::Provider,
+    store::{Store, StoreError, StoreStatus, Swept},
+};
+
+/// A configured client of the provider, as the flows use it.
+pub struct Client {
+    /// Its name.
+    pub name: ClientName,
+    /// The provider's base URL, for people.
+    pub base_url: Url,
+    /// Where the browser goes.
+    pub authorize: Url,
+    /// Further fixed parameters of the authorization URL.
+    pub authorize_params: BTreeMap<String, String>,
+    /// The client id; the authorization URL shows it.
+    pub client_id: ApiKey,
+    /// Where the provider may send the browser back to.
+    pub redirect_uris: Vec<String>,
+    /// Whether a start must be tied to a browser session.
+    pub require_binding: bool,
+    /// Whether the key is a test key.
+    pub test_mode: bool,
+    /// What a callback's `iss` must be (RFC 9207), where it is checked.
+    pub issuer: Option<String>,
+    /// The secrets in force that webhooks are signed with.
+    pub webhook_secrets: Vec<WebhookSecret>,
+    /// The way to the provider.
+    pub provider: Arc<dyn Provider>,
+}
+
+/// The use cases with all that they need.
+pub struct Flows {
+    store: Arc<dyn Store>,
+    clients: BTreeMap<ClientName, Client>,
+    clock: Arc<dyn Clock>,
+    ids: IdSource,
+    last_sweep: std::sync::Mutex<Option<(Moment, Swept)>>,
+    /// What goes on after its caller has gone.
+    tasks: TaskTracker,
+}
+
+impl Flows {
+    /// Flows over a store, for the given clients.
+    pub fn new(store: Arc<dyn Store>, clients: Vec<Client>, clock: Arc<dyn Clock>) -> Self {
+        let ids = IdSource::after(store.newest());
+        let clients = clients.into_iter().map(|client| (client.name.clone(), client)).collect();
+        Self {
+            store,
+            clients,
+            clock,
+            ids,
+            last_sweep: std::sync::Mutex::default(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// How the store is.
+    pub fn store_status(&self) -> StoreStatus {
+        self.store.status()
+    }
+
+    /// The configured clients, by name.
+    pub fn clients(&self) -> impl Iterator<Item = &Client> {
+        self.clients.values()
+    }
+
+    /// The client that a call names; an empty name means the only one that the caller may use.
+    ///
+    /// # Errors
+    /// `CLIENT_UNKNOWN`, also for a client that is not this caller's; `INVALID_ARGUMENT` where a name is needed.
+    pub fn client(&self, viewer: &Viewer, name: &str) -> Result<&Client, Refusal> {
+        let unknown = || {
+            Refusal::field_with(Reason::ClientUnknown, "client", "must be one of the clients of this caller")
+        };
+        if name.is_empty() {
+            let mut own = viewer.clients.iter();
+            let (Some(only), None) = (own.next(), own.next()) else {
+                return Err(Refusal::field(
+                    "client",
+                    "is needed, since this caller may use more than one client, or none",
+                ));
+            };
+            return self.clients.get(only).ok_or_else(unknown);
+        }
+        let name =
+            ClientName::parse(name).map_err(|rule| Refusal::field("client", format!("must be {rule}")))?;
+        viewer.clients.get(&name).and_then(|name| self.clients.get(name)).ok_or_else(unknown)
+    }
+
+    /// Waits until all that was begun at the provider has ended and is recorded. Call it when no new work comes in.
+    pub async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+}
+
+impl From<StoreError> for Refusal {
+    /// What a caller hears of the store's errors. The text of the others is for the log, where it was noticed.
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused(refusal) => refusal,
+            StoreError::Overloaded => Reason::Overloaded.into(),
+            StoreError::Unavailable(_) => Reason::StoreUnavailable.into(),
+            StoreError::Corrupt(what) => {
+                tracing::error!(%what, "a stored record does not open");
+                Reason::RecordCorrupt.into()
+            }
+        }
+    }
+}

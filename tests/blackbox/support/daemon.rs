@@ -1,0 +1,151 @@
+//! The daemon as a process.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Read},
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+/// How long a process may take to do what it surely does; only a broken one takes so long.
+const SURELY: Duration = Duration::from_secs(60);
+
+pub fn cairld() -> Command {
+    program(env!("CARGO_BIN_EXE_cairld"))
+}
+
+pub fn cairlctl() -> Command {
+    program(env!("CARGO_BIN_EXE_cairlctl"))
+}
+
+fn program(path: &str) -> Command {
+    let mut command = Command::new(path);
+    command.env_remove("RUST_LOG").env_remove("CAIRLD_ENDPOINT").env_remove("CAIRLD_TOKEN_FILE");
+    command
+}
+
+/// `cairld serve`, ready; killed when dropped.
+pub struct Daemon {
+    process: Child,
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+    tcp: String,
+}
+
+impl Daemon {
+    /// Starts it and waits until it says READY, as systemd would.
+    pub fn start(config: &Path) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    pub fn start_with(config: &Path, environment: &[(&str, &str)]) -> Self {
+        let (notify, notify_path) = notify_socket(config);
+        let mut command = cairld();
+        command.arg("serve").arg("--config").arg(config).env("NOTIFY_SOCKET", &notify_path);
+        command.envs(environment.iter().copied());
+        let mut process = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = process.stderr.take().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (addresses, tcp) = std::sync::mpsc::channel();
+        let for_reader = Arc::clone(&log);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+                if event["message"] == "serving gRPC on TCP" {
+                    let _ = addresses.send(event["address"].as_str().unwrap_or_default().to_owned());
+                }
+                let mut log = for_reader.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        wait_for_ready(&notify, &mut process, &log);
+        let _ = std::fs::remove_file(notify_path);
+        let tcp = tcp.recv_timeout(SURELY).expect("an address in the log");
+        Self { process, log, reader: Some(reader), tcp }
+    }
+
+    /// Where it serves TCP.
+    pub fn tcp(&self) -> &str {
+        &self.tcp
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(mut self) -> String {
+        self.process.kill().unwrap();
+        self.end().1
+    }
+
+    /// Asks it to stop; answers how it ended and its log.
+    pub fn terminate(mut self) -> (ExitStatus, String) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.end()
+    }
+
+    fn end(&mut self) -> (ExitStatus, String) {
+        let status = self.process.wait().unwrap();
+        self.reader.take().unwrap().join().unwrap();
+        (status, self.log.lock().unwrap().clone())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn notify_socket(config: &Path) -> (UnixDatagram, PathBuf) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = config.with_file_name(format!("notify-{number}.sock"));
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    (socket, path)
+}
+
+fn wait_for_ready(notify: &UnixDatagram, process: &mut Child, log: &Mutex<String>) {
+    let mut buffer = [0; 4096];
+    for _ in 0..SURELY.as_millis() / 200 {
+        // The socket's own time-out only serves to notice that the process has ended instead.
+        if let Ok(length) = notify.recv(&mut buffer)
+            && String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == "READY=1")
+        {
+            return;
+        }
+        if let Some(status) = process.try_wait().unwrap() {
+            panic!("the daemon ended with {status}:\n{}", log.lock().unwrap());
+        }
+    }
+    panic!("the daemon did not become ready:\n{}", log.lock().unwrap());
+}
+
+/// Runs a command to its end.
+pub fn output(command: &mut Command) -> (Output, String, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    (output, stdout, stderr)
+}
+
+/// Reads a process's output up to and including the line that begins so; answers all that was read.
+pub fn read_until(stdout: &mut impl Read, beginning: &str) -> String {
+    let mut text = String::new();
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        text.push_str(&line);
+        text.push('\n');
+        if line.starts_with(beginning) {
+            return text;
+        }
+    }
+    panic!("no line that begins with {beginning:?} in:\n{text}");
+}

@@ -1,0 +1,161 @@
+//! A sandbox of the provider, a real daemon beside it, and clients of both.
+
+mod daemon;
+mod grpc;
+mod provider;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use cairld::api::proto::{
+    CompleteAuthorizationRequest, Session, StartAuthorizationRequest, StartAuthorizationResponse,
+    complete_authorization_request::Callback,
+};
+use tempfile::TempDir;
+use tonic::Status;
+
+pub use self::{
+    daemon::{Daemon, cairlctl, cairld, output, read_until},
+    grpc::{Client, Refused, refused},
+    provider::{Provider, parameter},
+};
+
+pub const REDIRECT_URI: &str = "http://127.0.0.1:8910/callback";
+pub const WEBHOOK_SECRET: &str = "whsec_0123456789abcdef0123456789abcdef";
+/// Token of the caller `checkout`.
+pub const CHECKOUT: &str = "tok_checkout_0123456789abcdef0123456789";
+/// Token of the caller `other`, who may use the same client and sees nothing of `checkout`'s.
+pub const OTHER: &str = "tok_other_0123456789abcdef0123456789abcd";
+/// Token of the caller `reader`, who may only call GetSession.
+pub const READER: &str = "tok_reader_0123456789abcdef0123456789abc";
+
+/// A sandbox and the folder of a daemon that uses it.
+pub struct World {
+    pub provider: Provider,
+    folder: TempDir,
+}
+
+impl World {
+    /// A sandbox that knows the client `shop`, and a configuration for a daemon.
+    pub async fn new() -> Self {
+        let provider = Provider::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let world = Self { provider, folder };
+        for (name, text) in [
+            ("store.key", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="),
+            ("client.id", provider::CLIENT_ID),
+            ("client.secret", provider::CLIENT_SECRET),
+            ("webhook.secret", WEBHOOK_SECRET),
+            ("checkout.token", CHECKOUT),
+            ("other.token", OTHER),
+            ("reader.token", READER),
+        ] {
+            world.write_secret(name, text);
+        }
+        fs::write(world.config(), world.config_text()).unwrap();
+        world
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.path("cairld.toml")
+    }
+
+    pub fn config_text(&self) -> String {
+        format!(
+            r#"
+[grpc]
+unix = "cairld.sock"
+tcp = "127.0.0.1:0"
+insecure = true
+
+[store]
+path = "cairld.redb"
+
+[keys]
+files = ["store.key"]
+
+[[client]]
+name = "shop"
+base_url = "{base_url}"
+client_id_file = "client.id"
+client_secret_file = "client.secret"
+webhook_secret_files = ["webhook.secret"]
+redirect_uris = ["{REDIRECT_URI}"]
+timeouts = {{ request = "2s" }}
+
+[[caller]]
+name = "checkout"
+uid = {uid}
+token_file = "checkout.token"
+clients = ["shop"]
+rpcs = ["*"]
+admin = true
+
+[[caller]]
+name = "other"
+token_file = "other.token"
+clients = ["shop"]
+rpcs = ["*"]
+
+[[caller]]
+name = "reader"
+token_file = "reader.token"
+clients = ["shop"]
+rpcs = ["GetSession"]
+"#,
+            base_url = self.provider.url(),
+            uid = rustix::process::geteuid().as_raw(),
+        )
+    }
+
+    pub fn write_secret(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::write(&path, format!("{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// A daemon that is ready.
+    pub fn daemon(&self) -> Daemon {
+        Daemon::start(&self.config())
+    }
+
+    /// A client over the Unix socket, recognised by its user id as `checkout`.
+    pub async fn unix(&self) -> Client {
+        Client::unix(&self.path("cairld.sock"), None).await
+    }
+}
+
+/// A start with one scope.
+pub fn start_request() -> StartAuthorizationRequest {
+    StartAuthorizationRequest { scopes: vec!["age_18_plus".into()], ..StartAuthorizationRequest::default() }
+}
+
+/// A completion with a callback URL.
+pub fn complete_request(callback_url: impl Into<String>) -> CompleteAuthorizationRequest {
+    CompleteAuthorizationRequest {
+        callback: Some(Callback::CallbackUrl(callback_url.into())),
+        binding: String::new(),
+    }
+}
+
+impl Client {
+    pub async fn started(&mut self) -> StartAuthorizationResponse {
+        self.start(start_request()).await.unwrap()
+    }
+
+    pub async fn completed(&mut self, callback_url: &str) -> Result<Session, Status> {
+        self.complete(complete_request(callback_url)).await
+    }
+}
+
+/// What a path holds, searched for bytes.
+pub fn contains(path: &Path, needle: &[u8]) -> bool {
+    fs::read(path).unwrap().windows(needle.len()).any(|window| window == needle)
+}
