@@ -30,6 +30,10 @@ pub(super) async fn suite<B: Backend>(fresh: impl Fn() -> B) {
     webhooks_are_kept_once_and_move_open_sessions(&fresh()).await;
     the_first_to_complete_owns_the_provider_session(&fresh()).await;
     the_sweep_ends_and_removes(&fresh()).await;
+    a_clock_that_was_wrong_does_not_stop_the_sweep(&fresh()).await;
+    a_clock_set_forward_removes_nothing_that_lives(&fresh()).await;
+    a_token_that_ran_out_is_erased(&fresh()).await;
+    claims_that_arrived_count_even_when_the_token_ran_out_meanwhile(&fresh()).await;
 }
 
 pub(super) fn run(number: u8) -> RunId {
@@ -306,7 +310,7 @@ async fn webhooks_are_kept_once_and_move_open_sessions(backend: &impl Backend) {
     let refusal = ExchangeEnd::Refused { verdict: token_verdict(503, None), said: ProviderSaid::default() };
     store.end_exchange(at(2), state(1, 0).session, refusal).await.unwrap();
 
-    let failed = r#"{"id":"e1","type":"x.failed","data":{"session_id":"hvf_1","status":"failed"}}"#;
+    let failed = r#"{"id":"e1","type":"session.failed","data":{"session_id":"hvf_1","status":"failed"}}"#;
     let twins: Vec<_> = (1..=16)
         .map(|number| {
             let store = Arc::clone(&store);
@@ -317,7 +321,7 @@ async fn webhooks_are_kept_once_and_move_open_sessions(backend: &impl Backend) {
     for twin in twins {
         let ingested = twin.await.unwrap();
         fresh += u32::from(!ingested.duplicate);
-        assert_eq!((ingested.event.sequence, ingested.event.kind.as_str()), (1, "x.failed"));
+        assert_eq!((ingested.event.sequence, ingested.event.kind.as_str()), (1, "session.failed"));
         assert_eq!(ingested.event.body, failed.as_bytes());
         assert_eq!(ingested.session.unwrap().ended().unwrap().status, Terminal::Failed);
     }
@@ -375,13 +379,13 @@ async fn the_sweep_ends_and_removes(backend: &impl Backend) {
     store.take(at(1), Take { provider_session: hint("hvf_1"), ..take_of(2, "code") }).await.unwrap();
     store.end_exchange(at(2), state(2, 0).session, token()).await.unwrap();
     store.end_claims(at(3), state(2, 0).session, claims()).await.unwrap();
-    assert_eq!(sweep_all(&store, 1800).await, (0, 0), "nothing is older than its life");
-    assert_eq!(sweep_all(&store, 1801).await, (199, 0));
+    assert_eq!(sweep_all(&store, 1799).await, (0, 0), "nothing is older than its life");
+    assert_eq!(sweep_all(&store, 1800).await, (199, 0));
     let session = get(&store, 1801, 3).await;
     assert!(session.verifier.is_none() && session.ended().unwrap().status == Terminal::Expired);
     assert_eq!(session.ended().unwrap().at, at(1800), "to the second, however late the sweep");
-    assert_eq!(sweep_all(&store, 5400).await, (1, 0), "kept for the retention");
-    assert_eq!(sweep_all(&store, 5401).await, (0, 200));
+    assert_eq!(sweep_all(&store, 5399).await, (1, 0), "kept for the retention");
+    assert_eq!(sweep_all(&store, 5400).await, (0, 200));
     assert_eq!(store.status().sessions, 1);
     // All that belonged to them is gone as well: the code, the provider's session and the request id are free again.
     assert!(
@@ -393,4 +397,58 @@ async fn the_sweep_ends_and_removes(backend: &impl Backend) {
     let anew = NewSession { request_id: Some("r".into()), reference: "other".into(), ..new_session(0, 3) };
     store.start(at(0), anew).await.unwrap();
     assert!(matches!(store.take(at(1), take_of(3, "code")).await, Ok((_, Taken::Send { .. }))));
+}
+
+/// The clock stood far ahead for one start: neither that session nor the order of ids behind it may stop the sweep.
+async fn a_clock_that_was_wrong_does_not_stop_the_sweep(backend: &impl Backend) {
+    let year = 365 * 24 * 3600;
+    let in_boot =
+        |seconds: u64, boot: u64| Moment { boot: BootTime { boot, ..at(seconds).boot }, ..at(seconds) };
+    let store = backend.open(run(1));
+    store.start(in_boot(year, 7), new_session(year, 1)).await.unwrap();
+    drop(store);
+    let store = backend.open(run(2));
+    for number in 2..=20 {
+        // Ids never go back, so these carry the wrong clock's time; what counts is when they were made.
+        let new = NewSession { id: SessionId::new(at(year).wall, [number; 10]), ..new_session(0, number) };
+        store.start(at(0), new).await.unwrap();
+    }
+    assert_eq!(sweep_all(&store, 1799).await, (1, 1), "what comes from the future is over");
+    assert_eq!(sweep_all(&store, 1801).await, (19, 0));
+    assert_eq!(sweep_all(&store, 5401).await, (0, 19));
+}
+
+/// The wall clock is set forward by a day while nothing else happens: the boot clock knows better.
+async fn a_clock_set_forward_removes_nothing_that_lives(backend: &impl Backend) {
+    let store = backend.open(run(1));
+    store.start(at(0), new_session(0, 1)).await.unwrap();
+    let a_minute_later = Moment { wall: at(2 * 24 * 3600).wall, boot: at(60).boot };
+    let swept = store.sweep(a_minute_later).await.unwrap();
+    assert_eq!((swept.ended, swept.removed), (0, 0));
+    let session =
+        store.session(a_minute_later, &viewer("checkout"), &Lookup::Id(state(1, 0).session)).await.unwrap();
+    assert_eq!(session.ended(), None);
+}
+
+async fn a_token_that_ran_out_is_erased(backend: &impl Backend) {
+    let store = backend.open(run(1));
+    store.start(at(0), new_session(0, 1)).await.unwrap();
+    store.take(at(1), take_of(1, "code")).await.unwrap();
+    store.end_exchange(at(2), state(1, 0).session, token()).await.unwrap();
+    store.end_claims(at(3), state(1, 0).session, claims()).await.unwrap();
+    assert_eq!(sweep_all(&store, 1900).await, (0, 0), "it had ended before");
+    drop(store);
+    // What is written says so by itself, without a look at the clock.
+    let store = backend.open(run(2));
+    let session = get(&store, 4, 1).await;
+    assert!(matches!(session.token, TokenStanding::Expired), "{:?}", session.token);
+}
+
+async fn claims_that_arrived_count_even_when_the_token_ran_out_meanwhile(backend: &impl Backend) {
+    let store = backend.open(run(1));
+    store.start(at(0), new_session(0, 1)).await.unwrap();
+    store.take(at(1), take_of(1, "code")).await.unwrap();
+    store.end_exchange(at(2), state(1, 0).session, token()).await.unwrap();
+    let session = store.end_claims(at(700), state(1, 0).session, claims()).await.unwrap();
+    assert_eq!(session.ended().unwrap().status, Terminal::Complete);
 }

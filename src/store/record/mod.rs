@@ -45,6 +45,26 @@ pub(super) struct StoredRequest {
     pub(super) secret: Option<StateSecret>,
 }
 
+/// Which session a provider session belongs to.
+pub(super) struct Link {
+    pub(super) session: SessionId,
+    /// Whether it completed an exchange: then the link stays.
+    pub(super) owned: bool,
+}
+
+pub(super) fn encode_link(link: Link) -> Vec<u8> {
+    let session = link.session.as_bytes().to_vec();
+    stored::ProviderSessionRecord { session, owned: link.owned }.encode_to_vec()
+}
+
+pub(super) fn decode_link(key: &[u8; 32], bytes: &[u8]) -> Result<Link, StoreError> {
+    let decode = || {
+        let record = stored::ProviderSessionRecord::decode(bytes)?;
+        Ok(Link { session: SessionId::from_bytes(fixed(&record.session)?), owned: record.owned })
+    };
+    decode().map_err(|damage: Damage| damage.of("provider_sessions", key))
+}
+
 /// Writes and reads records: knows the keys.
 #[derive(Debug)]
 pub(super) struct Codec {

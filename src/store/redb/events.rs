@@ -3,11 +3,15 @@
 use redb::ReadableTable;
 
 use super::{
-    super::{Event, Ingested, NewEvent, StoreError, record::Codec, seal::Purpose},
-    sessions::{forget_ended_state, linked, provider_session_key},
+    super::{
+        Event, Ingested, NewEvent, StoreError,
+        record::{Codec, StoredSession},
+        seal::Purpose,
+    },
+    sessions::{forget_ended_state, linked, log_damage, provider_session_key},
     tables::{Change, OperationError, Outcome, Tables, database, event_key, put_session},
 };
-use crate::domain::{Moment, Reason, RunId, Session, SessionId};
+use crate::domain::{Moment, RunId};
 
 /// Keeps a verified webhook once, and moves an open session that it is about.
 pub(super) fn ingest(
@@ -25,7 +29,10 @@ pub(super) fn ingest(
         let row = tables.events.get(key.as_slice()).map_err(database)?;
         let row = row.ok_or_else(|| StoreError::Corrupt(format!("events {client} {sequence}: missing")))?;
         let event = codec.event(&key, &client, sequence, row.value())?;
-        let session = session_of(tables, codec, now, run, &event)?;
+        let session = session_of(tables, codec, &event)?.map(|mut stored| {
+            stored.session.settle(now, run);
+            stored.session
+        });
         return Ok((Ingested { event, duplicate: true, session }, Vec::new()));
     }
     let name = client.as_str().as_bytes();
@@ -58,9 +65,8 @@ pub(super) fn ingest(
     if let (Some(inner), false) = (inner, id_reused) {
         changes.push(Change::PutInnerId(inner, sequence));
     }
-    let session = match linked_session(tables, codec, &event)? {
-        Some(id) => {
-            let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
+    let session = match session_of(tables, codec, &event)? {
+        Some(mut stored) => {
             if envelope.status.is_some_and(|status| stored.session.observe(now, run, status)) {
                 changes.push(put_session(codec, &stored)?);
                 changes.extend(forget_ended_state(tables, codec, &stored)?);
@@ -73,31 +79,16 @@ pub(super) fn ingest(
     Ok((Ingested { event, duplicate: false, session }, changes))
 }
 
+/// The session that the event is about, where it is known and still kept. One whose record does not open is left out: the
+/// event must be kept all the same.
 fn session_of(
     tables: &Tables<'_>,
     codec: &Codec,
-    now: Moment,
-    run: RunId,
     event: &Event,
-) -> Result<Option<Session>, OperationError> {
-    let Some(id) = linked_session(tables, codec, event)? else { return Ok(None) };
-    let mut session = tables.session(codec, id, Reason::SessionNotFound)?.session;
-    session.settle(now, run);
-    Ok(Some(session))
-}
-
-/// The session that the event is about, where it is known and still kept.
-fn linked_session(
-    tables: &Tables<'_>,
-    codec: &Codec,
-    event: &Event,
-) -> Result<Option<SessionId>, OperationError> {
+) -> Result<Option<StoredSession>, OperationError> {
     let Some(provider_session) = &event.provider_session else { return Ok(None) };
     let key = provider_session_key(codec, &event.client, provider_session);
-    let Some(row) = linked(tables, &key)? else { return Ok(None) };
-    let id = SessionId::from_bytes(
-        row.session.as_slice().try_into().map_err(|_| StoreError::Corrupt("provider_sessions".to_owned()))?,
-    );
-    let is_kept = tables.sessions.get(id.as_bytes()).map_err(database)?.is_some();
-    Ok(is_kept.then_some(id))
+    let Some(link) = linked(tables, &key)? else { return Ok(None) };
+    let record = tables.sessions.get(link.session.as_bytes()).map_err(database)?;
+    Ok(record.and_then(|record| codec.session(link.session, record.value()).map_err(log_damage).ok()))
 }

@@ -21,18 +21,18 @@ use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 pub use self::open::{OpenError, Settings};
 use self::{
     open::Opened,
+    sweep::Progress,
     tables::{EVENTS_TABLE, PROVIDER_SESSIONS_TABLE, SESSIONS_TABLE},
     writer::Writer,
 };
 use super::{
     Ingested, Lookup, NewEvent, NewSession, Started, Store, StoreError, StoreStatus, Swept, Take,
-    record::{Codec, SCHEMA_VERSION, stored},
+    record::{Codec, SCHEMA_VERSION, decode_link},
 };
 use crate::domain::{
-    AccessToken, ClaimsEnd, ExchangeEnd, Moment, ProviderStatus, Reason, RunId, Session, SessionId, Taken,
-    Timestamp, Viewer,
+    AccessToken, ClaimsEnd, ExchangeEnd, Moment, ProviderSessionId, ProviderStatus, Reason, RunId, Session,
+    SessionId, Taken, Timestamp, Viewer,
 };
-use prost::Message;
 
 /// The store in one redb file.
 #[derive(Debug)]
@@ -46,8 +46,8 @@ pub struct RedbStore {
     newest: Timestamp,
     /// The file; none for a store in memory.
     path: Option<PathBuf>,
-    /// From where on the sweep looks for sessions that time has ended.
-    ended_up_to: Mutex<[u8; 16]>,
+    /// How far the sweep has come.
+    sweep: Mutex<Progress>,
 }
 
 impl RedbStore {
@@ -73,43 +73,56 @@ impl RedbStore {
             path: path.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
             what: format!("the writer thread does not start: {error}"),
         })?;
-        let ended_up_to = Mutex::default();
-        Ok(Self { writer, database, codec: Arc::new(codec), run, retention, newest, path, ended_up_to })
+        Ok(Self {
+            writer,
+            database,
+            codec: Arc::new(codec),
+            run,
+            retention,
+            newest,
+            path,
+            sweep: Mutex::default(),
+        })
     }
 
     /// Reads a session as it is stored; none where there is none.
     fn read(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        let read = || {
-            let sessions = self.database.begin_read()?.open_table(SESSIONS_TABLE)?;
-            Ok(sessions.get(id.as_bytes())?)
-        };
-        let row = read().map_err(unreadable)?;
+        // The transaction outlives what is read through it: the writer must not free a page under a reader.
+        let transaction = self.database.begin_read().map_err(unreadable)?;
+        let sessions = transaction.open_table(SESSIONS_TABLE).map_err(unreadable)?;
+        let row = sessions.get(id.as_bytes()).map_err(unreadable)?;
         row.map(|row| self.codec.session(id, row.value()).map(|stored| stored.session)).transpose()
     }
 
+    /// The session that a provider session is linked to, for the first of the viewer's clients for which there is one that
+    /// the viewer may see.
     fn read_by_provider_session(
         &self,
         viewer: &Viewer,
-        lookup: &crate::domain::ProviderSessionId,
+        provider_session: &ProviderSessionId,
     ) -> Result<Option<Session>, StoreError> {
-        let read = |key: &[u8; 32]| {
-            let links = self.database.begin_read()?.open_table(PROVIDER_SESSIONS_TABLE)?;
-            Ok(links.get(key)?.map(|row| stored::ProviderSessionRecord::decode(row.value())))
-        };
         for client in viewer.clients.iter() {
-            let key = sessions::provider_session_key(&self.codec, client, lookup);
-            if let Some(Ok(row)) = read(&key).map_err(unreadable)?
-                && let Ok(id) = row.session.as_slice().try_into()
+            let key = sessions::provider_session_key(&self.codec, client, provider_session);
+            if let Some(id) = self.read_link(&key)?
+                && let Some(session) = self.read(id)?
+                && viewer.sees(&session)
             {
-                return self.read(SessionId::from_bytes(id));
+                return Ok(Some(session));
             }
         }
         Ok(None)
     }
+
+    fn read_link(&self, key: &[u8; 32]) -> Result<Option<SessionId>, StoreError> {
+        let transaction = self.database.begin_read().map_err(unreadable)?;
+        let links = transaction.open_table(PROVIDER_SESSIONS_TABLE).map_err(unreadable)?;
+        let row = links.get(key).map_err(unreadable)?;
+        row.map(|row| decode_link(key, row.value()).map(|link| link.session)).transpose()
+    }
 }
 
-fn unreadable(error: redb::Error) -> StoreError {
-    StoreError::Unavailable(error.to_string())
+fn unreadable(error: impl Into<redb::Error>) -> StoreError {
+    StoreError::Unavailable(error.into().to_string())
 }
 
 #[async_trait]
@@ -186,22 +199,12 @@ impl Store for RedbStore {
     }
 
     async fn sweep(&self, now: Moment) -> Result<Swept, StoreError> {
-        let (codec, run, retention) = (Arc::clone(&self.codec), self.run, self.retention);
-        let from = *self.ended_up_to.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ids, next) = sweep::find_ended(&self.database, &codec, now, run, from)?;
-        let looked_through = next.is_none();
-        let bite = self.writer.write(move |tables| {
-            let (ended, mut changes) = sweep::write_ends(tables, &codec, now, run, &ids)?;
-            let (swept, removals) = sweep::remove_old(tables, &codec, now, retention)?;
-            // Removals last: a session that is both ended and old is gone.
-            changes.extend(removals);
-            Ok((Swept { ended, ..swept }, changes))
-        });
-        let swept = bite.await?;
-        if let Some(next) = next {
-            *self.ended_up_to.lock().unwrap_or_else(PoisonError::into_inner) = next;
-        }
-        Ok(Swept { more: swept.more || !looked_through, ..swept })
+        let (codec, run) = (Arc::clone(&self.codec), self.run);
+        let due = {
+            let mut progress = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
+            sweep::find(&self.database, &codec, &mut progress, now, run, self.retention)?
+        };
+        self.writer.write_surely(move |tables| sweep::apply(tables, &codec, now, run, &due)).await
     }
 
     fn status(&self) -> StoreStatus {

@@ -86,6 +86,12 @@ pub(super) struct Opened {
 pub(super) fn open_file(settings: Settings) -> Result<(Opened, PathBuf), OpenError> {
     let Settings { path, cache_bytes, keys, .. } = settings;
     let shown = path.display().to_string();
+    let found = path.metadata().ok().map(|metadata| metadata.len());
+    match found {
+        None => tracing::warn!(path = %shown, "there is no store yet; a new one is made"),
+        Some(0) => return Err(OpenError::Damaged { path: shown, what: "an empty file".to_owned() }),
+        Some(_) => {}
+    }
     // What is secret in it is sealed; who uses the daemon, and when, is nobody else's business either.
     let private = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
     private.map_err(|error| OpenError::Io { path: shown.clone(), what: error.to_string() })?;
@@ -129,7 +135,9 @@ fn prepare(database: Database, ring: KeyRing, path: &str) -> Result<Opened, Open
         }
     };
     let damaged = |what: &str| OpenError::Damaged { path: path.to_owned(), what: what.to_owned() };
-    if let Some(version) = read(SCHEMA_ROW).map_err(io)? {
+    let version = read(SCHEMA_ROW).map_err(io)?;
+    let is_new = version.is_none();
+    if let Some(version) = version {
         let version = <[u8; 4]>::try_from(version.as_slice()).map_err(|_| damaged("no schema version"))?;
         let found = u32::from_be_bytes(version);
         if found > SCHEMA_VERSION {
@@ -147,6 +155,7 @@ fn prepare(database: Database, ring: KeyRing, path: &str) -> Result<Opened, Open
                 plain.as_slice().try_into().map_err(|_| damaged("the index key has a wrong length"))?,
             )
         }
+        None if !is_new => return Err(damaged("the index key is missing")),
         None => {
             let no_randomness =
                 |_| OpenError::Io { path: path.to_owned(), what: SealError::NoRandomness.to_string() };

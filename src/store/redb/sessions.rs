@@ -5,7 +5,7 @@ use redb::ReadableTable;
 use super::{
     super::{
         NewSession, Started, StoreError, Take,
-        record::{Codec, StoredRequest, StoredSession, stored},
+        record::{Codec, Link, StoredRequest, StoredSession, decode_link, encode_link},
         seal::Purpose,
     },
     tables::{Change, OperationError, Outcome, Tables, database, put_session},
@@ -15,7 +15,6 @@ use crate::domain::{
     PresentedHashes, ProviderSessionId, ProviderStatus, Reason, RunId, Session, SessionId, State,
     StateSecret, Taken, TokenStanding, Viewer,
 };
-use prost::Message;
 
 /// A start, with everything done that needs no transaction.
 pub(super) struct PreparedStart {
@@ -77,7 +76,8 @@ impl PreparedStart {
         let session = self.session;
         let mut changes = vec![Change::PutSession(session.id, self.bytes)];
         if let Some((key, row, arguments)) = self.request {
-            if let Some(known) = request(tables, codec, &key)? {
+            if let Some(row) = tables.requests.get(&key).map_err(database)? {
+                let known = codec.request(&key, row.value())?;
                 return Ok((started_before(tables, codec, now, run, known, arguments)?, Vec::new()));
             }
             changes.push(Change::PutRequest(key, row));
@@ -195,8 +195,9 @@ pub(super) fn end_claims(
     end: ClaimsEnd,
 ) -> Outcome<Session> {
     let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
-    stored.session.settle(now, run);
+    // First what was received, then what time has done meanwhile.
     stored.session.claims_ended(now, end);
+    stored.session.settle(now, run);
     let change = put_session(codec, &stored)?;
     Ok((stored.session, vec![change]))
 }
@@ -243,11 +244,18 @@ pub(super) fn forget_state(
     stored: &StoredSession,
 ) -> Result<Option<Change>, OperationError> {
     let Some(key) = stored.request else { return Ok(None) };
-    let Some(known @ StoredRequest { secret: Some(_), .. }) = request(tables, codec, &key)? else {
-        return Ok(None);
-    };
-    let row = codec.request_bytes(&key, &StoredRequest { secret: None, ..known })?;
-    Ok(Some(Change::PutRequest(key, row)))
+    let Some(row) = tables.requests.get(&key).map_err(database)? else { return Ok(None) };
+    match codec.request(&key, row.value()) {
+        Ok(known @ StoredRequest { secret: Some(_), .. }) => {
+            let row = codec.request_bytes(&key, &StoredRequest { secret: None, ..known })?;
+            Ok(Some(Change::PutRequest(key, row)))
+        }
+        Ok(StoredRequest { secret: None, .. }) => Ok(None),
+        Err(error) => {
+            log_damage(error);
+            Ok(Some(Change::RemoveRequest(key)))
+        }
+    }
 }
 
 /// [`forget_state`] where the session has ended.
@@ -257,15 +265,6 @@ pub(super) fn forget_ended_state(
     stored: &StoredSession,
 ) -> Result<Option<Change>, OperationError> {
     if stored.session.ended().is_some() { forget_state(tables, codec, stored) } else { Ok(None) }
-}
-
-fn request(
-    tables: &Tables<'_>,
-    codec: &Codec,
-    key: &[u8; 32],
-) -> Result<Option<StoredRequest>, OperationError> {
-    let row = tables.requests.get(key).map_err(database)?;
-    Ok(row.map(|row| codec.request(key, row.value())).transpose()?)
 }
 
 /// Links the provider's session to ours. Its id came through a browser, so the first session to complete an exchange with
@@ -278,21 +277,20 @@ fn link(
 ) -> Result<Option<Change>, OperationError> {
     let Some(provider_session) = &session.provider_session else { return Ok(None) };
     let key = provider_session_key(codec, &session.client, provider_session);
-    let is_taken = linked(tables, &key)?
-        .is_some_and(|known| known.owned || (!owned && known.session != session.id.as_bytes()));
-    let row = stored::ProviderSessionRecord { session: session.id.as_bytes().to_vec(), owned };
-    Ok((!is_taken).then(|| Change::PutProviderSession(key, row.encode_to_vec())))
+    let is_taken =
+        linked(tables, &key)?.is_some_and(|known| known.owned || (!owned && known.session != session.id));
+    Ok((!is_taken).then(|| Change::PutProviderSession(key, encode_link(Link { session: session.id, owned }))))
 }
 
-/// The row that links a provider session, if there is one.
-pub(super) fn linked(
-    tables: &Tables<'_>,
-    key: &[u8; 32],
-) -> Result<Option<stored::ProviderSessionRecord>, OperationError> {
+/// The row that links a provider session, if there is one. A damaged one is logged and counts as none: what it said is said
+/// again by the next callback, and nothing else may fail for it.
+pub(super) fn linked(tables: &Tables<'_>, key: &[u8; 32]) -> Result<Option<Link>, OperationError> {
     let row = tables.provider_sessions.get(key).map_err(database)?;
-    Ok(row.map(|row| stored::ProviderSessionRecord::decode(row.value())).transpose().map_err(|_| {
-        StoreError::Corrupt(format!("provider_sessions {}", data_encoding::HEXLOWER.encode(key)))
-    })?)
+    Ok(row.and_then(|row| decode_link(key, row.value()).map_err(log_damage).ok()))
+}
+
+pub(super) fn log_damage(error: StoreError) {
+    tracing::error!(%error, "a stored record does not open; going on without it");
 }
 
 pub(super) fn provider_session_key(

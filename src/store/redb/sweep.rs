@@ -1,11 +1,12 @@
 //! The sweep: writes down what time has ended and removes what is past its retention, in bites.
 //!
-//! Every session lives equally long and ids follow time, so both are ranges from the front of the table; there is no
-//! index of expiry.
+//! Every session lives equally long and ids follow time, so both are walks from the front of the table; there is no index
+//! of expiry. The order of ids only says where to look: what is due is decided by each record's own age, since an id's
+//! time is that of a wall clock, and wall clocks are wrong at times.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, ops::Bound, time::Duration};
 
-use redb::{ReadableDatabase, ReadableTable};
+use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::{
     super::{
@@ -14,101 +15,148 @@ use super::{
     },
     sessions::{forget_state, linked, provider_session_key},
     tables::{Change, OperationError, Outcome, SESSIONS_TABLE, Tables, database, put_session},
+    unreadable,
 };
-use crate::domain::{Moment, RunId, SESSION_LIFE, SessionId, Timestamp};
+use crate::domain::{Moment, RunId, SESSION_LIFE, SessionId};
 
-/// Most sessions that one bite looks at. Removing one costs a few microseconds for each row that belongs to it, so that a
-/// bite holds the writer for well under two milliseconds.
+/// Most sessions that one bite settles, and removes. Each costs the writer a few microseconds for each row that belongs to
+/// it, so that a bite holds other writes up for well under two milliseconds.
 const BITE: usize = 128;
 
-/// The ids up to which a bite looks: all sessions started before `time`.
-fn before(time: Timestamp) -> [u8; 16] {
-    *SessionId::new(time, [0; 10]).as_bytes()
+/// How far the sweep has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The last session that was looked at for its end.
+    passed: Option<SessionId>,
+    /// Those passed that time can still change: in exchange, or holding a token that will run out.
+    unfinished: BTreeSet<SessionId>,
+    /// Which of them was looked at last.
+    turn: Option<SessionId>,
 }
 
-/// Finds sessions from `from` on that time has ended while their record does not say so yet. Reads outside the writer.
-/// Answers them, and where to look next.
-pub(super) fn find_ended(
-    store: &redb::Database,
+/// What one bite has to do.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// Sessions that time has changed while their record does not say so yet.
+    changed: Vec<SessionId>,
+    /// Sessions past their retention.
+    old: Vec<SessionId>,
+    /// Whether there may be more.
+    pub(super) more: bool,
+}
+
+/// Finds what is due. Reads outside the writer.
+pub(super) fn find(
+    store: &Database,
     codec: &Codec,
+    progress: &mut Progress,
     now: Moment,
     run: RunId,
-    from: [u8; 16],
-) -> Result<(Vec<SessionId>, Option<[u8; 16]>), StoreError> {
-    let unreadable = |error: redb::Error| StoreError::Unavailable(error.to_string());
-    let read = || {
-        let sessions = store.begin_read()?.open_table(SESSIONS_TABLE)?;
-        let range = sessions.range(from..before(now.wall.minus(SESSION_LIFE)))?;
-        Ok(range.take(BITE).collect::<Result<Vec<_>, _>>()?)
-    };
-    let rows = read().map_err(unreadable)?;
-    let next = if rows.len() == BITE { rows.last().map(|(id, _)| after(id.value())) } else { None };
-    let mut ended = Vec::new();
-    for (id, record) in rows {
+    retention: Duration,
+) -> Result<Due, StoreError> {
+    let transaction = store.begin_read().map_err(unreadable)?;
+    let sessions = transaction.open_table(SESSIONS_TABLE).map_err(unreadable)?;
+    let mut due = Due::default();
+
+    let from = progress.passed.map_or(Bound::Unbounded, |id| Bound::Excluded(*id.as_bytes()));
+    let range = sessions.range::<[u8; 16]>((from, Bound::Unbounded)).map_err(unreadable)?;
+    for (count, row) in range.enumerate() {
+        let (id, record) = row.map_err(unreadable)?;
         let id = SessionId::from_bytes(id.value());
+        if count == BITE {
+            due.more = true;
+            break;
+        }
         // A record that does not open is left to whoever asks for it: its error names it.
-        let Ok(StoredSession { mut session, .. }) = codec.session(id, record.value()) else { continue };
-        if session.ended().is_none() {
-            session.settle(now, run);
-            if session.ended().is_some() {
-                ended.push(id);
+        if let Ok(StoredSession { mut session, .. }) = codec.session(id, record.value()) {
+            if !session.created.is_over(SESSION_LIFE, now) {
+                break;
+            }
+            if session.settle(now, run) {
+                due.changed.push(id);
+            }
+            if session.is_unfinished() {
+                progress.unfinished.insert(id);
+            }
+        }
+        progress.passed = Some(id);
+    }
+
+    let after = progress.turn.map_or(Bound::Unbounded, Bound::Excluded);
+    let turn: Vec<_> = progress.unfinished.range((after, Bound::Unbounded)).take(BITE).copied().collect();
+    progress.turn = if turn.len() == BITE { turn.last().copied() } else { None };
+    for id in turn {
+        let record = sessions.get(id.as_bytes()).map_err(unreadable)?;
+        let opened = record.and_then(|record| codec.session(id, record.value()).ok());
+        let is_changed =
+            opened.map(|mut stored| (stored.session.settle(now, run), stored.session.is_unfinished()));
+        match is_changed {
+            Some((_, true)) => {}
+            Some((is_changed, false)) => {
+                progress.unfinished.remove(&id);
+                if is_changed {
+                    due.changed.push(id);
+                }
+            }
+            None => {
+                progress.unfinished.remove(&id);
             }
         }
     }
-    Ok((ended, next))
+
+    for row in sessions.iter().map_err(unreadable)? {
+        let (id, record) = row.map_err(unreadable)?;
+        let id = SessionId::from_bytes(id.value());
+        if due.old.len() == BITE {
+            due.more = true;
+            break;
+        }
+        let is_old = match codec.session(id, record.value()) {
+            Ok(stored) => stored.session.created.is_over(SESSION_LIFE + retention, now),
+            // Its id is all that is known of its age.
+            Err(_) => id.time().plus(SESSION_LIFE).plus(retention) < now.wall,
+        };
+        if !is_old {
+            break;
+        }
+        due.old.push(id);
+    }
+    Ok(due)
 }
 
-fn after(id: [u8; 16]) -> [u8; 16] {
-    u128::from_be_bytes(id).saturating_add(1).to_be_bytes()
-}
-
-/// Writes down the ends that [`find_ended`] found, which erases verifiers and states.
-pub(super) fn write_ends(
+/// Does what is due: settled records are written down, which erases verifiers, tokens and states; old ones are removed with
+/// all that belongs to them.
+pub(super) fn apply(
     tables: &Tables<'_>,
     codec: &Codec,
     now: Moment,
     run: RunId,
-    ids: &[SessionId],
-) -> Outcome<u64> {
-    let (mut written, mut changes) = (0, Vec::new());
-    for id in ids {
+    due: &Due,
+) -> Outcome<Swept> {
+    let (mut swept, mut changes) = (Swept { more: due.more, ..Swept::default() }, Vec::new());
+    for id in &due.changed {
         let Some(record) = tables.sessions.get(id.as_bytes()).map_err(database)? else { continue };
-        let mut stored = codec.session(*id, record.value())?;
-        if stored.session.ended().is_some() {
-            continue;
-        }
-        stored.session.settle(now, run);
-        if stored.session.ended().is_some() {
+        let Ok(mut stored) = codec.session(*id, record.value()) else { continue };
+        let was_open = stored.session.ended().is_none();
+        if stored.session.settle(now, run) {
             changes.push(put_session(codec, &stored)?);
             changes.extend(forget_state(tables, codec, &stored)?);
-            written += 1;
+            swept.ended += u64::from(was_open && stored.session.ended().is_some());
         }
     }
-    Ok((written, changes))
-}
-
-/// Removes sessions past their retention, with all that belongs to them.
-pub(super) fn remove_old(
-    tables: &Tables<'_>,
-    codec: &Codec,
-    now: Moment,
-    retention: Duration,
-) -> Outcome<Swept> {
-    let end = before(now.wall.minus(SESSION_LIFE).minus(retention));
-    let (mut removed, mut changes) = (0, Vec::new());
-    for row in tables.sessions.range(..end).map_err(database)?.take(BITE) {
-        let (id, record) = row.map_err(database)?;
-        let id = SessionId::from_bytes(id.value());
-        removed += 1;
-        changes.push(Change::RemoveSession(id));
-        match codec.session(id, record.value()) {
+    // Removals last: a session that is both changed and old is gone.
+    for id in &due.old {
+        let Some(record) = tables.sessions.get(id.as_bytes()).map_err(database)? else { continue };
+        swept.removed += 1;
+        changes.push(Change::RemoveSession(*id));
+        match codec.session(*id, record.value()) {
             Ok(stored) => changes.extend(rows_of(tables, codec, &stored)?),
             Err(error) => {
                 tracing::error!(%error, "swept a record that does not open; rows that belong to it stay")
             }
         }
     }
-    Ok((Swept { removed, more: removed == BITE as u64, ..Swept::default() }, changes))
+    Ok((swept, changes))
 }
 
 /// The removal of all rows that belong to a session.
@@ -123,7 +171,7 @@ fn rows_of(
     changes.extend(stored.request.map(Change::RemoveRequest));
     if let Some(provider_session) = &session.provider_session {
         let key = provider_session_key(codec, &session.client, provider_session);
-        let is_ours = linked(tables, &key)?.is_some_and(|row| row.session == session.id.as_bytes());
+        let is_ours = linked(tables, &key)?.is_some_and(|link| link.session == session.id);
         changes.extend(is_ours.then_some(Change::RemoveProviderSession(key)));
     }
     Ok(changes)

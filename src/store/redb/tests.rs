@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{ReadableTable, StorageBackend, backends::InMemoryBackend};
+use redb::{StorageBackend, TableDefinition, backends::InMemoryBackend};
 
 use super::*;
 use crate::store::{
@@ -104,22 +104,34 @@ fn a_file_that_is_no_store_is_refused() {
     assert_eq!(std::fs::read(folder.path()).unwrap(), [7; 8192], "and left alone");
 }
 
+/// Flips a bit in the last byte of every row of a table.
+fn damage<K: redb::Key + 'static>(folder: &InFolder, table: TableDefinition<'_, K, &'static [u8]>)
+where
+    for<'k> K::SelfType<'k>: Clone,
+{
+    let database = Database::open(folder.path()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(table).unwrap();
+        let rows = table.extract_if(|_, _| true).unwrap().map(|row| row.unwrap());
+        let rows: Vec<_> = rows
+            .map(|(key, value)| (K::as_bytes(&key.value()).as_ref().to_vec(), value.value().to_vec()))
+            .collect();
+        for (key, mut value) in rows {
+            *value.last_mut().unwrap() ^= 1;
+            table.insert(K::from_bytes(&key), value.as_slice()).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}
+
 #[tokio::test]
 async fn a_damaged_record_is_named_and_never_returned() {
     let folder = InFolder::new();
     let store: Arc<dyn Store> = folder.open(run(1));
     let id = store.start(at(0), new_session(0, 1)).await.unwrap().session.id;
     drop(store);
-    let database = Database::open(folder.path()).unwrap();
-    let transaction = database.begin_write().unwrap();
-    {
-        let mut sessions = transaction.open_table(SESSIONS_TABLE).unwrap();
-        let mut record = sessions.get(id.as_bytes()).unwrap().unwrap().value().to_vec();
-        *record.last_mut().unwrap() ^= 1;
-        sessions.insert(id.as_bytes(), record.as_slice()).unwrap();
-    }
-    transaction.commit().unwrap();
-    drop(database);
+    damage(&folder, SESSIONS_TABLE);
     let store: Arc<dyn Store> = folder.open(run(2));
     let error = store.session(at(1), &viewer("checkout"), &Lookup::Id(id)).await.unwrap_err();
     let hex = data_encoding::HEXLOWER.encode(id.as_bytes());
@@ -129,6 +141,31 @@ async fn a_damaged_record_is_named_and_never_returned() {
     );
     assert!(matches!(store.cancel(at(1), &viewer("checkout"), id).await, Err(StoreError::Corrupt(_))));
     store.start(at(1), new_session(1, 2)).await.expect("others are not concerned");
+    assert_eq!(store.sweep(at(5500)).await.unwrap().removed, 2, "nor is the sweep");
+}
+
+#[tokio::test]
+async fn a_damaged_row_beside_a_session_stops_neither_it_nor_the_sweep() {
+    let folder = InFolder::new();
+    let store: Arc<dyn Store> = folder.open(run(1));
+    let new = NewSession { request_id: Some("r".into()), ..new_session(0, 1) };
+    let id = store.start(at(0), new).await.unwrap().session.id;
+    let new = NewSession { request_id: Some("s".into()), ..new_session(0, 2) };
+    store.start(at(0), new).await.unwrap();
+    drop(store);
+    damage(&folder, tables::REQUESTS_TABLE);
+    let store: Arc<dyn Store> = folder.open(run(2));
+    store.cancel(at(1), &viewer("checkout"), id).await.unwrap();
+    let swept = store.sweep(at(1801)).await.unwrap();
+    assert_eq!(swept.ended, 1);
+    assert_eq!(store.sweep(at(5401)).await.unwrap().removed, 2);
+}
+
+#[test]
+fn an_empty_file_is_no_new_store() {
+    let folder = InFolder::new();
+    std::fs::write(folder.path(), "").unwrap();
+    assert!(matches!(folder.try_open(&[1]), Err(OpenError::Damaged { .. })));
 }
 
 /// A disk that is full from some moment on.
@@ -189,4 +226,5 @@ async fn a_failed_commit_latches() {
     let latched = store.start(at(0), new_session(0, 3)).await.unwrap_err();
     assert!(matches!(latched, StoreError::Unavailable(_)), "until it is opened again: {latched}");
     assert!(store.status().unwritable.is_some(), "the reason is kept");
+    assert!(store.ended().await.contains("writer"), "and the process is told to end");
 }

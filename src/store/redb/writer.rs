@@ -156,8 +156,8 @@ fn run(database: &Database, mut queue: mpsc::Receiver<Job>, latch: &Latch) {
             }
         }
     }
-    // After a failure what waits, and what still comes, is answered by being dropped, until the store is.
-    while queue.blocking_recv().is_some() {}
+    // What waits is answered by being dropped. The thread ends: a process whose store takes no writes is better started
+    // anew, which opens the store again.
 }
 
 fn commit_batch(
