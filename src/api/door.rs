@@ -1,15 +1,19 @@
 //! The door: every call passes it, whatever its service.
 //!
 //! It recognises the caller, checks that the call is granted, hands the caller on as an extension, and sees to it that a
-//! refusal made by the transport itself (a message too long, a body that is no message) tells as much as our own.
+//! refusal made by the transport itself (a message too long, a body that is no message) tells as much as our own. A panic
+//! behind it ends its own call alone.
 
 use std::{
     future::Future,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
+use futures_util::FutureExt;
+use tokio_util::task::TaskTracker;
 use tonic::{
     Code, Status,
     body::Body,
@@ -27,11 +31,13 @@ use crate::domain::{Reason, Refusal};
 #[derive(Clone, Debug)]
 pub(super) struct DoorLayer {
     callers: Arc<Callers>,
+    calls: TaskTracker,
 }
 
 impl DoorLayer {
-    pub(super) fn new(callers: Callers) -> Self {
-        Self { callers: Arc::new(callers) }
+    /// `calls` counts those that are not answered yet; an open stream counts as answered.
+    pub(super) fn new(callers: Callers, calls: TaskTracker) -> Self {
+        Self { callers: Arc::new(callers), calls }
     }
 }
 
@@ -39,7 +45,7 @@ impl<S> Layer<S> for DoorLayer {
     type Service = Door<S>;
 
     fn layer(&self, inner: S) -> Door<S> {
-        Door { inner, callers: Arc::clone(&self.callers) }
+        Door { inner, callers: Arc::clone(&self.callers), calls: self.calls.clone() }
     }
 }
 
@@ -48,6 +54,7 @@ impl<S> Layer<S> for DoorLayer {
 pub(super) struct Door<S> {
     inner: S,
     callers: Arc<Callers>,
+    calls: TaskTracker,
 }
 
 impl<S> Door<S> {
@@ -93,8 +100,18 @@ where
             let response = status(&refusal).into_http();
             return Box::pin(async move { Ok(response) });
         }
-        let response = self.inner.call(request);
-        Box::pin(async move { Ok(explain_transport_refusal(response.await?)) })
+        let in_flight = self.calls.token();
+        let response = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        Box::pin(async move {
+            let _in_flight = in_flight;
+            match response.await {
+                Ok(response) => Ok(explain_transport_refusal(response?)),
+                Err(_) => {
+                    tracing::error!("a call ended by a panic; it is answered with INTERNAL");
+                    Ok(status(&Reason::Internal.into()).into_http())
+                }
+            }
+        })
     }
 }
 

@@ -1,9 +1,13 @@
 //! All gRPC services behind one door.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
-use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    time,
+};
+use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
+use tokio_util::task::TaskTracker;
 use tonic::transport::{
     Server,
     server::{Router, TcpIncoming},
@@ -29,6 +33,8 @@ const MAX_MESSAGE: usize = 128 * 1024;
 const NO_DEADLINE: Duration = Duration::from_secs(60);
 /// Calls of one connection at a time.
 const MAX_STREAMS: u32 = 1024;
+/// How long to wait after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Headers of one call, bytes.
 const MAX_HEADERS: u32 = 16 * 1024;
 
@@ -60,7 +66,10 @@ impl Health {
 
 /// All services, ready to be served on any number of listeners.
 #[derive(Clone)]
-pub struct GrpcServer(Router<Stack<DoorLayer, Identity>>);
+pub struct GrpcServer {
+    router: Router<Stack<DoorLayer, Identity>>,
+    calls: TaskTracker,
+}
 
 impl GrpcServer {
     /// Serves the Unix socket until `shutdown` resolves and the calls in flight have ended.
@@ -72,7 +81,8 @@ impl GrpcServer {
         listener: UnixListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error> {
-        self.0.serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown).await
+        let incoming = UnixListenerStream::new(listener).then(pause_after_error);
+        self.router.serve_with_incoming_shutdown(incoming, shutdown).await
     }
 
     /// Serves plain TCP until `shutdown` resolves and the calls in flight have ended.
@@ -84,9 +94,24 @@ impl GrpcServer {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error> {
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        self.0.serve_with_incoming_shutdown(incoming, shutdown).await
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(pause_after_error);
+        self.router.serve_with_incoming_shutdown(incoming, shutdown).await
     }
+
+    /// Waits until every call is answered. Call it when no new ones come in.
+    pub async fn finish(&self) {
+        self.calls.close();
+        self.calls.wait().await;
+    }
+}
+
+/// Accepting fails when file descriptors run out: a pause lets calls in flight end and give theirs back.
+async fn pause_after_error<T>(accepted: io::Result<T>) -> io::Result<T> {
+    if let Err(error) = &accepted {
+        tracing::error!(%error, "a connection could not be accepted; trying again in a second");
+        time::sleep(ACCEPT_PAUSE).await;
+    }
+    accepted
 }
 
 /// Puts all services together, with their health, which begins as not serving.
@@ -94,6 +119,7 @@ impl GrpcServer {
 /// # Errors
 /// When the contract's descriptors cannot be read, which only a broken build can bring about.
 pub async fn assemble(api: Api) -> Result<(GrpcServer, Health), tonic_reflection::server::Error> {
+    let calls = TaskTracker::new();
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let health = Health(reporter);
     health.set(false).await;
@@ -111,7 +137,7 @@ pub async fn assemble(api: Api) -> Result<(GrpcServer, Health), tonic_reflection
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let router = Server::builder()
-        .layer(DoorLayer::new(callers))
+        .layer(DoorLayer::new(callers, calls.clone()))
         .timeout(NO_DEADLINE)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
@@ -121,5 +147,5 @@ pub async fn assemble(api: Api) -> Result<(GrpcServer, Health), tonic_reflection
         .add_service(reflection().build_v1alpha()?)
         .add_service(integration)
         .add_service(admin);
-    Ok((GrpcServer(router), health))
+    Ok((GrpcServer { router, calls }, health))
 }

@@ -53,7 +53,12 @@ fn since_boot() -> Duration {
 /// Which boot this is. Where that cannot be read, every run counts as one of its own, so that the wall clock decides
 /// between runs.
 fn boot() -> u64 {
-    let text = std::fs::read(BOOT_ID).unwrap_or_else(|_| std::process::id().to_be_bytes().to_vec());
+    let text = std::fs::read(BOOT_ID).unwrap_or_else(|_| {
+        let mut random = [0; 16];
+        // Where even that fails, so does everything else that follows.
+        let _ = getrandom::fill(&mut random);
+        random.to_vec()
+    });
     Sha256::digest(text).iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 

@@ -199,6 +199,14 @@ impl Stop {
         let listen = |kind| signal(kind).map_err(|error| Failure::new(ExitCode::OsErr, error));
         let (mut terminate, mut interrupt) =
             (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        let mut hang_up = listen(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hang_up.recv().await.is_some() {
+                tracing::warn!(
+                    "SIGHUP changes nothing: the configuration is read at the start only; restart cairld"
+                );
+            }
+        });
         let (sender, receiver) = tokio::sync::oneshot::channel();
         tokio::spawn(async move {
             let mut next = async || {

@@ -100,13 +100,9 @@ pub(super) async fn dev(options: Options) -> Result<(), Failure> {
     let unix = bind_socket(&config).await?;
     let listeners = Listeners { unix: Some((unix, socket)), tcp: Some(grpc) };
 
-    let (stop_sandbox, sandbox_stopped) = oneshot::channel::<()>();
     let settings = sandbox::Settings { clients: vec![client], daily_cap: None };
-    let sandbox = tokio::spawn(sandbox::run(sandbox_listener, settings, async {
-        let _ = sandbox_stopped.await;
-    }));
-    let callback_page =
-        tokio::spawn(dev_callback::serve(callback, dev_callback::Commands::new(&files, &addresses)));
+    let sandbox = sandbox::run(sandbox_listener, settings, std::future::pending());
+    let callback_page = dev_callback::serve(callback, dev_callback::Commands::new(&files, &addresses));
 
     let (ready, is_ready) = oneshot::channel();
     let say_ready = move || {
@@ -120,12 +116,14 @@ pub(super) async fn dev(options: Options) -> Result<(), Failure> {
         }
         Ok::<(), Failure>(())
     };
-    let (ended, greeted) = tokio::join!(daemon, greeting);
-    drop(stop_sandbox);
-    callback_page.abort();
-    let _ = sandbox.await;
-    greeted?;
-    Ok(ended?)
+    let gone = |what: &str, error: &dyn std::fmt::Display| {
+        Failure::new(ExitCode::Software, format!("{what}: {error}"))
+    };
+    tokio::select! {
+        ended = async { tokio::try_join!(async { daemon.await.map_err(Failure::from) }, greeting) } => ended.map(|_| ()),
+        Err(error) = sandbox => Err(gone("the sandbox", &error)),
+        Err(error) = callback_page => Err(gone("the callback page", &error)),
+    }
 }
 
 async fn bind(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), Failure> {
@@ -150,7 +148,7 @@ fn sandbox_client(files: &Files, addresses: &Addresses) -> Result<sandbox::Clien
         client_secret: files.secret("client.secret", &random_text()?)?,
         redirect_uris: vec![addresses.redirect_uri()],
         webhook_url: None,
-        webhook_secret: Some(files.secret("webhook.secret", &random_text()?)?),
+        webhook_secret: None,
         name: Some("Demo shop".to_owned()),
     })
 }
@@ -161,6 +159,7 @@ fn configuration(files: &Files, addresses: &Addresses) -> Result<Config, Failure
     getrandom::fill(&mut key).map_err(|error| Failure::new(ExitCode::OsErr, error))?;
     files.secret("store.key", &MasterKey::new(key).expose())?;
     files.secret("caller.token", &random_text()?)?;
+    files.secret("webhook.secret", &random_text()?)?;
     let text = format!(
         r#"# Written anew by each `cairld dev`.
 [grpc]
@@ -197,7 +196,7 @@ admin = true
         redirect_uri = addresses.redirect_uri(),
         uid = rustix::process::geteuid().as_raw(),
     );
-    let path = files.path("cairld.toml");
+    let path = files.path("dev.toml");
     fs::write(&path, text).map_err(|error| cannot(&path, &error))?;
     load(&path, &Environment::from_process()).map_err(|problems| Failure::new(ExitCode::Software, problems))
 }

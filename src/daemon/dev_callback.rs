@@ -83,11 +83,9 @@ fn cairlctl() -> String {
 }
 
 /// Serves the page.
-pub(super) async fn serve(listener: TcpListener, commands: Commands) {
+pub(super) async fn serve(listener: TcpListener, commands: Commands) -> std::io::Result<()> {
     let app = Router::new().route("/callback", get(page)).with_state(Arc::new(commands));
-    if let Err(error) = axum::serve(listener, app).await {
-        tracing::error!(%error, "the callback page is gone");
-    }
+    axum::serve(listener, app).await
 }
 
 async fn page(State(commands): State<Arc<Commands>>, uri: Uri) -> Response {

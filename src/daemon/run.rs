@@ -15,6 +15,8 @@ use crate::{
 
 /// How long calls in flight may take to end after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long connections may take to close after that.
+const CLOSE: Duration = Duration::from_secs(1);
 /// How often time is swept up.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How often the store is asked whether it takes writes.
@@ -99,7 +101,7 @@ pub async fn run(
         if let Ok(address) = listener.local_addr() {
             tracing::info!(%address, "serving gRPC on TCP");
         }
-        servers.spawn(server.serve_tcp(listener, stopping(stopped)));
+        servers.spawn(server.clone().serve_tcp(listener, stopping(stopped)));
     }
     let mut housekeeping = JoinSet::new();
     housekeeping.spawn(sweep(Arc::clone(&flows)));
@@ -122,14 +124,17 @@ pub async fn run(
     health.set(false).await;
     let _ = stop.send(true);
     let drain = async {
-        while servers.join_next().await.is_some() {}
+        server.finish().await;
         flows.finish().await;
     };
     if time::timeout(DRAIN, drain).await.is_err() {
         tracing::warn!(
-            "calls were still in flight after ten seconds; what was sent and not answered is indeterminate"
+            "calls were still in flight after ten seconds; what was sent without an answer is indeterminate"
         );
     }
+    // The last answers are on their way; streams that stay open, those of health watchers say, are cut.
+    let close = async { while servers.join_next().await.is_some() {} };
+    let _ = time::timeout(CLOSE, close).await;
     if let Some(path) = socket {
         let _ = fs::remove_file(path);
     }

@@ -94,7 +94,7 @@ pub(super) const CATALOGUE: &[Entry] = &[
         Stage::Token,
         Reason::InvalidClient,
         "The provider does not accept the client id or the client secret.",
-        "Put the right credentials into client_id_file and client_secret_file of this client and reload the daemon; the \
+        "Put the right credentials into client_id_file and client_secret_file of this client and restart the daemon; the \
          same callback then completes while its code lives.",
     ),
     at(
@@ -154,8 +154,7 @@ pub(super) const CATALOGUE: &[Entry] = &[
     general(
         Reason::InvalidApiKey,
         "The provider does not know the API key, or it was revoked.",
-        "Check api_key_file of this client against the provider's dashboard; make a new key there if it was revoked, and \
-         reload the daemon.",
+        "Check api_key_file of this client against the provider's dashboard; make a new key there if it was revoked, and restart the daemon.",
     ),
     general(
         Reason::Unauthorized,

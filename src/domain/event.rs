@@ -14,6 +14,10 @@ pub const MAX_WEBHOOK_BYTES: usize = 64 * 1024;
 /// Longest event type and inner id that is kept, bytes; what is longer counts as absent, the body keeps it.
 const MAX_WORD: usize = 256;
 
+/// How the types of events begin whose `status` is that of a verification. Others, billing events say, may have a status
+/// too, and mean something else by it.
+const SPEAKS_OF_VERIFICATION: [&str; 4] = ["vae", "verification", "session", "hvf"];
+
 /// Id of a kept event; ids sort by the time of receipt.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId([u8; 16]);
@@ -89,9 +93,12 @@ impl Envelope {
             [Some(&top), data].into_iter().flatten().find_map(|level| first_word(level, names))
         };
         let kind = find(&["type", "event", "event_type", "eventType"]).unwrap_or_default().to_owned();
-        let status = find(&["status"])
-            .and_then(ProviderStatus::parse)
-            .or_else(|| (kind == "vae.resolved").then_some(ProviderStatus::Verified));
+        let status = if SPEAKS_OF_VERIFICATION.iter().any(|beginning| kind.starts_with(beginning)) {
+            let word = find(&["status"]).and_then(ProviderStatus::parse);
+            word.or_else(|| (kind == "vae.resolved").then_some(ProviderStatus::Verified))
+        } else {
+            None
+        };
         Self {
             parsed: true,
             inner_id: find(&["id", "event_id", "eventId"]).map(str::to_owned),
@@ -153,15 +160,18 @@ mod tests {
 
     #[test]
     fn envelopes_of_several_shapes() {
-        let flat = Envelope::read(br#"{"event":"x.y","eventId":"e1","sessionId":"hvf_1","status":"failed"}"#);
+        let flat =
+            Envelope::read(br#"{"event":"vae.y","eventId":"e1","sessionId":"hvf_1","status":"failed"}"#);
         let nested =
-            Envelope::read(br#"{"type":"x.y","data":{"id":"e1","session_id":"hvf_1","status":"failed"}}"#);
+            Envelope::read(br#"{"type":"vae.y","data":{"id":"e1","session_id":"hvf_1","status":"failed"}}"#);
         assert_eq!(flat, nested);
-        assert_eq!(flat.kind, "x.y");
+        assert_eq!(flat.kind, "vae.y");
         assert_eq!(flat.inner_id.as_deref(), Some("e1"));
         assert_eq!(flat.provider_session.unwrap().as_str(), "hvf_1");
         assert_eq!(flat.status, Some(ProviderStatus::Failed));
         assert_eq!(Envelope::read(br#"{"type":"vae.resolved"}"#).status, Some(ProviderStatus::Verified));
+        let billing = br#"{"type":"invoice.payment","session_id":"hvf_1","status":"failed"}"#;
+        assert_eq!(Envelope::read(billing).status, None, "another thing's status");
     }
 
     #[test]

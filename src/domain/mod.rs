@@ -28,7 +28,7 @@ pub use id::{IdError, RunId, SessionId, State};
 pub use name::{CallerName, ClientName, NameError, ProviderSessionId, Scope};
 pub use pkce::CodeChallenge;
 pub use reason::{Entry, Reason, Stage, catalogue, entry};
-pub use refusal::{ProviderSaid, Refusal, Violation};
+pub use refusal::{ProviderSaid, Refusal, Violation, tame};
 pub use retry_after::parse_retry_after;
 pub use secret::{
     AccessToken, ApiKey, AuthorizationCode, Binding, ClientSecret, CodeVerifier, KeyedHash, StateSecret,

@@ -16,7 +16,7 @@ pub struct ProviderSaid {
     pub description: String,
     /// Its HTTP status; 0 when it did not answer.
     pub http_status: u16,
-    /// Requests sent for this call, this one included.
+    /// Requests sent for this code so far, this one included; 0 where no code was sent.
     pub attempts: u32,
     /// When the request was made: what the provider's support asks for.
     pub request_time: Timestamp,
@@ -24,6 +24,19 @@ pub struct ProviderSaid {
     pub retry_after: Option<Duration>,
     /// The server error that an earlier attempt got, where a later one was refused otherwise.
     pub first_error: Option<String>,
+}
+
+/// Longest piece of others' text that is kept, bytes.
+const MAX_TEXT: usize = 512;
+
+/// Others' text, made safe to keep and to show: secrets masked, control characters replaced, cut to 512 bytes.
+pub fn tame(text: &str, secrets: &[&str]) -> String {
+    let mut text = text.replace(char::is_control, " ");
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        text = text.replace(secret, "[masked]");
+    }
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    text
 }
 
 /// One bad field of a request.
@@ -89,5 +102,16 @@ impl Refusal {
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
         Self::new(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_text_is_tamed() {
+        assert_eq!(tame("bad\ncode s3cret", &["s3cret", ""]), "bad code [masked]");
+        assert_eq!(tame(&"é".repeat(400), &[]).len(), 512);
     }
 }

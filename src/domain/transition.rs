@@ -102,16 +102,19 @@ pub enum ClaimsEnd {
 
 impl Session {
     /// Brings the session up to the present: what time or the end of a run has decided is decided here, for every view
-    /// and before every transition, sweeper or not.
-    pub fn settle(&mut self, now: Moment, run: RunId) {
+    /// and before every transition, sweeper or not. Answers whether anything changed.
+    pub fn settle(&mut self, now: Moment, run: RunId) -> bool {
+        let mut is_changed = false;
         match self.at {
             At::Open(_) if self.created.is_over(SESSION_LIFE, now) => {
                 self.end(Terminal::Expired, self.created.plus(SESSION_LIFE));
+                is_changed = true;
             }
             At::Sent { run: sender, since, .. } if sender != run => {
                 self.failure =
                     Some(Failure { reason: Reason::OutcomeUnknown, stage: Stage::Token, said: None });
                 self.end(Terminal::Indeterminate, since);
+                is_changed = true;
             }
             At::Open(_) | At::Sent { .. } | At::Token | At::Ended(_) => {}
         }
@@ -119,12 +122,19 @@ impl Session {
             && since.is_over(life, now)
         {
             self.token = TokenStanding::Expired;
+            is_changed = true;
             if self.at == At::Token {
                 self.failure =
                     Some(Failure { reason: Reason::Unauthorized, stage: Stage::Userinfo, said: None });
                 self.end(Terminal::Failed, since.plus(life));
             }
         }
+        is_changed
+    }
+
+    /// Whether time can still change it: it has not ended, or holds a token that will run out.
+    pub fn is_unfinished(&self) -> bool {
+        self.ended().is_none() || matches!(self.token, TokenStanding::Held { .. })
     }
 
     /// Presents a callback: binds the state to it and says what to do.
@@ -270,7 +280,12 @@ impl Session {
             ExchangeEnd::Refused { verdict, said } => {
                 self.fail(now, verdict.reason, Stage::Token, Some(said));
             }
-            ExchangeEnd::NeverSent { said } => self.reopen(before, Reason::ProviderUnreachable, said),
+            ExchangeEnd::NeverSent { said } => {
+                if let Some(spent) = &mut self.spent {
+                    spent.sends = spent.sends.saturating_sub(1);
+                }
+                self.reopen(before, Reason::ProviderUnreachable, said);
+            }
             ExchangeEnd::Lost { reason, said } => {
                 self.failure = Some(Failure { reason, stage: Stage::Token, said: Some(said) });
                 self.end(Terminal::Indeterminate, now);

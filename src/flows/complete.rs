@@ -37,30 +37,32 @@ impl Flows {
         let client = self.clients.get(&session.client).ok_or(Reason::StateUnknown)?;
         client.check_issuer(issuer.as_deref())?;
 
-        let code = match &presented {
+        let take = Take { viewer, state, presented, binding, provider_session };
+        let (flows, provider) = (Arc::clone(self), Arc::clone(&client.provider));
+        // From the take on the work belongs to the daemon: a caller that stops waiting leaves it running.
+        let work = self.tasks.spawn(async move { flows.take_and_act(provider, take).await });
+        work.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "completing ended by a panic");
+            Err(Reason::Internal.into())
+        })
+    }
+
+    async fn take_and_act(&self, provider: Arc<dyn Provider>, take: Take) -> Result<Session, Refusal> {
+        let code = match &take.presented {
             Presented::Code(code) => Some(code.clone()),
             Presented::Error { .. } => None,
         };
-        let take = Take { viewer, state, presented, binding, provider_session };
         let (session, taken) = self.store.take(self.now(), take).await?;
-        let provider = Arc::clone(&client.provider);
         match (taken, code) {
-            (Taken::Send { verifier }, Some(code)) => {
-                let flows = Arc::clone(self);
-                self.run_to_its_end(async move { flows.exchange(provider, session, code, verifier).await })
-                    .await
-            }
-            (Taken::FetchClaims { token }, _) => {
-                let flows = Arc::clone(self);
-                self.run_to_its_end(async move { flows.fetch_claims(provider, session.id, token).await })
-                    .await
-            }
+            (Taken::Send { verifier }, Some(code)) => self.exchange(provider, session, code, verifier).await,
+            (Taken::FetchClaims { token }, _) => self.fetch_claims(provider, session.id, token).await,
             (Taken::Ended | Taken::Replay, _) => answer(session),
             // The domain asks for a request only where a code was presented.
             (Taken::Send { .. }, None) => Err(Reason::Internal.into()),
         }
     }
 
+    /// Sends the token request of a session that is SENT, and records how it ended, whatever happens.
     async fn exchange(
         &self,
         provider: Arc<dyn Provider>,
@@ -69,15 +71,20 @@ impl Flows {
         verifier: CodeVerifier,
     ) -> Result<Session, Refusal> {
         let id = session.id;
-        let redirect_uri = session.redirect_uri;
         let attempts = session.spent.map_or(1, |spent| spent.sends);
-        let end =
-            provider.exchange(TokenRequest { code, verifier, redirect_uri }).await.with_attempts(attempts);
+        let request = TokenRequest { code, verifier, redirect_uri: session.redirect_uri };
+        let sender = Arc::clone(&provider);
+        // A task of its own, so that even a panic while sending has an outcome that can be recorded.
+        let sent = tokio::spawn(async move { sender.exchange(request).await }).await;
+        let end = sent.unwrap_or_else(|error| {
+            tracing::error!(session = %id, %error, "a token request ended by a panic");
+            ExchangeEnd::Lost { reason: Reason::OutcomeUnknown, said: ProviderSaid::default() }
+        });
         let token = match &end {
             ExchangeEnd::Token { token, .. } => Some(token.clone()),
             ExchangeEnd::Refused { .. } | ExchangeEnd::NeverSent { .. } | ExchangeEnd::Lost { .. } => None,
         };
-        match (self.store.end_exchange(self.now(), id, end).await, token) {
+        match (self.store.end_exchange(self.now(), id, end.with_attempts(attempts)).await, token) {
             (Ok(_), Some(token)) => self.fetch_claims(provider, id, token).await,
             (Ok(session), None) => answer(session),
             (Err(error), token) => {
@@ -101,17 +108,6 @@ impl Flows {
             tracing::warn!(session = %id, %reason, "the claims could not be fetched; the next call tries again");
         }
         answer(self.store.end_claims(self.now(), id, end).await?)
-    }
-
-    /// Runs work that must end whoever waits for it: dropping the caller's future leaves it running.
-    async fn run_to_its_end(
-        &self,
-        work: impl Future<Output = Result<Session, Refusal>> + Send + 'static,
-    ) -> Result<Session, Refusal> {
-        self.tasks.spawn(work).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "an exchange ended by a panic");
-            Err(Reason::Internal.into())
-        })
     }
 }
 

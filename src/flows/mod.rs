@@ -124,12 +124,15 @@ impl Flows {
 }
 
 impl From<StoreError> for Refusal {
-    /// What a caller hears of the store's errors. The text of the others is for the log, where it was noticed.
+    /// What a caller hears of the store's errors. Their text is for the log.
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Refused(refusal) => refusal,
             StoreError::Overloaded => Reason::Overloaded.into(),
-            StoreError::Unavailable(_) => Reason::StoreUnavailable.into(),
+            StoreError::Unavailable(why) => {
+                tracing::error!(%why, "a call was refused by the store");
+                Reason::StoreUnavailable.into()
+            }
             StoreError::Corrupt(what) => {
                 tracing::error!(%what, "a stored record does not open");
                 Reason::RecordCorrupt.into()

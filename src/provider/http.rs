@@ -81,7 +81,13 @@ impl HttpProvider {
                 Sent::Answered(answer, request_time)
             }
             Err(error) => {
+                let error = error.without_url();
                 self.lock_contact().failed = Some(self.now());
+                tracing::warn!(
+                    host = self.settings.token.host_str(),
+                    error = causes(&error),
+                    "no answer from the provider"
+                );
                 if error.is_connect() { Sent::Never(said) } else { Sent::NoAnswer(said) }
             }
         }
@@ -208,6 +214,18 @@ impl Provider for HttpProvider {
     fn contact(&self) -> Contact {
         *self.lock_contact()
     }
+}
+
+/// An error with all its causes, without the URL: only they tell a refused connection from a bad certificate.
+fn causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
 }
 
 fn builder(settings: &Settings) -> Result<ClientBuilder, BuildError> {

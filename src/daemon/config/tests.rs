@@ -201,7 +201,10 @@ fn everything_can_be_set() {
     assert!(other.test_mode && !other.require_binding, "by default for live keys alone");
     let [caller] = config.callers.as_slice() else { panic!("one caller") };
     assert!(caller.token.unwrap().matches(&crate::api::TokenHash::of(TOKEN)));
-    assert_eq!(caller.rpcs, crate::api::Rpcs::Named(["GetSession".to_owned()].into()));
+    assert_eq!(
+        caller.rpcs,
+        crate::api::Rpcs::Named(["GetAccessToken", "GetSession", "GetStatus"].map(str::to_owned).into())
+    );
 }
 
 #[test]

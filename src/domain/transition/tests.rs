@@ -278,6 +278,17 @@ fn a_code_costs_at_most_nine_requests_and_ten_minutes() {
 }
 
 #[test]
+fn a_connection_that_was_never_made_costs_nothing() {
+    let mut session = started(false);
+    for _ in 0..20 {
+        assert!(matches!(take(&mut session, 10, &code(1, false)), Ok(Taken::Send { .. })));
+        session.exchange_ended(at(11), ExchangeEnd::NeverSent { said: ProviderSaid::default() }).unwrap();
+        assert_eq!(reason(session.outcome()), Reason::ProviderUnreachable);
+    }
+    assert_eq!(session.spent.unwrap().sends, 0);
+}
+
+#[test]
 fn a_code_of_another_session_is_refused() {
     let mut session = started(false);
     let owner = Some(SessionId::from_bytes([9; 16]));
