@@ -1,1 +1,142 @@
+//! The commands, as a shell sees them: output, errors, exit codes.
 
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+
+use serde_json::Value;
+
+use crate::support::{CHECKOUT, World, cairlctl, cairld, contains, output};
+
+fn run(command: &mut Command) -> (i32, String, String) {
+    let (status, stdout, stderr) = output(command);
+    (status.status.code().unwrap(), stdout, stderr)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_everything_at_once() {
+    let world = World::new().await;
+    let (code, stdout, _) = run(cairld().arg("check").arg("--config").arg(world.config()));
+    assert_eq!(code, 0);
+    assert!(stdout.contains("nothing is wrong"), "{stdout}");
+
+    let text = world
+        .config_text()
+        .replace("insecure = true", "insecur = true")
+        .replace("rpcs = [\"GetSession\"]", "rpcs = [\"GetSesion\"]");
+    fs::write(world.config(), text).unwrap();
+    fs::set_permissions(world.path("client.secret"), fs::Permissions::from_mode(0o644)).unwrap();
+    for command in ["check", "serve"] {
+        let (code, _, stderr) = run(cairld().arg(command).arg("--config").arg(world.config()));
+        assert_eq!(code, 78, "EX_CONFIG: {stderr}");
+        for part in ["cairld.toml:5:", "insecure", "GetSession", "chmod 600"] {
+            assert!(stderr.contains(part), "{command} does not say {part}: {stderr}");
+        }
+        assert!(!stderr.contains("cs_0123"), "no secret: {stderr}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_in_the_way_of_a_start_is_said_with_its_exit_code() {
+    let world = World::new().await;
+    let daemon = world.daemon();
+    let serve = || run(cairld().arg("serve").arg("--config").arg(world.config()));
+    let (code, _, stderr) = serve();
+    assert_eq!(code, 69, "EX_UNAVAILABLE: {stderr}");
+    assert!(stderr.contains("cairld.sock") && stderr.contains("another process listens there"), "{stderr}");
+
+    let elsewhere = world.config_text().replace("cairld.sock", "second.sock");
+    fs::write(world.config(), elsewhere).unwrap();
+    let (code, _, stderr) = serve();
+    assert_eq!(code, 75, "EX_TEMPFAIL: {stderr}");
+    assert!(
+        stderr.contains("cairld.redb") && stderr.contains("another process has this store open"),
+        "{stderr}"
+    );
+    daemon.kill();
+
+    world.write_secret("store.key", "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=");
+    let (code, _, stderr) = serve();
+    assert_eq!(code, 78, "EX_CONFIG: {stderr}");
+    assert!(stderr.contains("keys.files"), "{stderr}");
+
+    let missing = world.config_text().replace("cairld.redb", "no/such/folder/cairld.redb");
+    fs::write(world.config(), missing).unwrap();
+    let (code, _, stderr) = serve();
+    assert_eq!(code, 74, "EX_IOERR: {stderr}");
+    assert!(stderr.contains("no/such/folder"), "{stderr}");
+
+    assert_eq!(run(cairld().arg("serve").arg("--nonsense")).0, 64, "EX_USAGE");
+    assert_eq!(run(cairld().args(["sandbox", "--listen", "0.0.0.0:0"])).0, 64, "loopback alone");
+    assert_eq!(run(cairld().arg("--version")).0, 0);
+}
+
+#[test]
+fn keygen_makes_a_key_for_its_owner_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.key");
+    assert_eq!(run(cairld().arg("keygen").arg(&path)).0, 0);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let key = fs::read_to_string(&path).unwrap();
+    assert_eq!(key.trim().len(), 44);
+    assert_eq!(run(cairld().arg("keygen").arg(&path)).0, 73, "EX_CANTCREAT: never over an old key");
+    assert_eq!(fs::read_to_string(&path).unwrap(), key);
+    let (code, stdout, _) = run(cairld().arg("keygen"));
+    assert_eq!((code, stdout.trim().len()), (0, 44));
+    assert_ne!(stdout, key);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cairlctl_does_the_main_job_over_either_socket() {
+    let world = World::new().await;
+    let daemon = world.daemon();
+    world.write_secret("ctl.token", CHECKOUT);
+    let socket = format!("unix:{}", world.path("cairld.sock").display());
+    let tcp = format!("http://{}", daemon.tcp());
+    for (endpoint, token) in [(&socket, false), (&tcp, true)] {
+        let ctl = |args: &[&str]| {
+            let mut command = cairlctl();
+            command.arg("--endpoint").arg(endpoint);
+            if token {
+                command.arg("--token-file").arg(world.path("ctl.token"));
+            }
+            run(command.args(args))
+        };
+        let (code, stdout, stderr) = ctl(&["--json", "start", "--scope", "age_18_plus"]);
+        assert_eq!(code, 0, "{stderr}");
+        let started: Value = serde_json::from_str(&stdout).unwrap();
+        let callback = world.provider.approve(started["authorizationUrl"].as_str().unwrap()).await;
+        let (code, stdout, stderr) = ctl(&["complete", &callback]);
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains("age_18_plus") && stdout.contains("true"), "{stdout}");
+        let (code, stdout, _) =
+            ctl(&["--json", "session", "get", started["session"]["id"].as_str().unwrap()]);
+        assert_eq!(code, 0);
+        let session: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(session["session"]["status"], "SESSION_STATUS_COMPLETE");
+        let (code, _, stderr) = ctl(&["complete", &callback]);
+        assert_eq!(code, 1);
+        assert!(stderr.contains("STATE_ALREADY_USED") && stderr.contains("GetSession"), "{stderr}");
+        assert_eq!(ctl(&["status"]).0, 0);
+    }
+    daemon.kill();
+    let (code, _, stderr) = run(cairlctl().args(["--endpoint", &socket, "status"]));
+    assert_eq!(code, 69, "EX_UNAVAILABLE: {stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_of_a_flow_is_on_disk_or_in_the_log() {
+    let world = World::new().await;
+    let daemon = crate::support::Daemon::start_with(&world.config(), &[("RUST_LOG", "trace")]);
+    let mut client = world.unix().await;
+    let started = client.started().await;
+    let callback = world.provider.approve(&started.authorization_url).await;
+    let complete = client.completed(&callback).await.unwrap();
+    let log = daemon.kill();
+    assert!(log.contains("serving gRPC"), "{log}");
+    let code = crate::support::parameter(&callback, "code");
+    let secret_half = &started.state[24..];
+    for secret in [&started.state, secret_half, &code, &complete.subject, CHECKOUT, "cs_0123", "whsec_"] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+        assert!(!contains(&world.path("cairld.redb"), secret.as_bytes()), "{secret} is on disk");
+    }
+    assert!(contains(&world.path("cairld.redb"), b"checkout"), "the search itself works");
+}

@@ -85,9 +85,12 @@ impl Daemon {
 
     /// Asks it to stop; answers how it ended and its log.
     pub fn terminate(mut self) -> (ExitStatus, String) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(rustix::process::Signal::TERM);
         self.end()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        send_signal(&self.process, signal);
     }
 
     fn end(&mut self) -> (ExitStatus, String) {
@@ -102,6 +105,11 @@ impl Drop for Daemon {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+pub fn send_signal(process: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
 }
 
 fn notify_socket(config: &Path) -> (UnixDatagram, PathBuf) {

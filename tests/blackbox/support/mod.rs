@@ -18,8 +18,8 @@ use tempfile::TempDir;
 use tonic::Status;
 
 pub use self::{
-    daemon::{Daemon, cairlctl, cairld, output, read_until},
-    grpc::{Client, Refused, refused},
+    daemon::{Daemon, cairlctl, cairld, output, read_until, send_signal},
+    grpc::{Client, refused},
     provider::{Provider, parameter},
 };
 
@@ -88,7 +88,7 @@ client_id_file = "client.id"
 client_secret_file = "client.secret"
 webhook_secret_files = ["webhook.secret"]
 redirect_uris = ["{REDIRECT_URI}"]
-timeouts = {{ request = "2s" }}
+timeouts = {{ connect = "1s", request = "2s" }}
 
 [[caller]]
 name = "checkout"
@@ -153,6 +153,14 @@ impl Client {
     pub async fn completed(&mut self, callback_url: &str) -> Result<Session, Status> {
         self.complete(complete_request(callback_url)).await
     }
+}
+
+/// The signature header of a webhook body.
+pub fn signature(body: &[u8]) -> String {
+    use hmac::{Hmac, KeyInit, Mac};
+    let mac = Hmac::<sha2::Sha256>::new_from_slice(WEBHOOK_SECRET.as_bytes()).unwrap();
+    let digest = mac.chain_update(body).finalize().into_bytes();
+    format!("sha256={}", data_encoding::HEXLOWER.encode(&digest))
 }
 
 /// What a path holds, searched for bytes.

@@ -4,7 +4,7 @@ use cairld::sandbox;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot};
 
-use super::{REDIRECT_URI, WEBHOOK_SECRET};
+use super::REDIRECT_URI;
 
 pub const CLIENT_ID: &str = "cairl_test_0123456789abcdef";
 pub const CLIENT_SECRET: &str = "cs_0123456789abcdef0123456789abcdef";
@@ -26,13 +26,16 @@ impl Provider {
             client_secret: CLIENT_SECRET.into(),
             redirect_uris: vec![REDIRECT_URI.into()],
             webhook_url: None,
-            webhook_secret: Some(WEBHOOK_SECRET.into()),
+            webhook_secret: None,
             name: Some("Shop".into()),
         };
         let settings = sandbox::Settings { clients: vec![client], daily_cap: None };
-        tokio::spawn(sandbox::run(listener, settings, async {
-            let _ = stopped.await;
-        }));
+        tokio::spawn(async {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            sandbox::run(listener, settings, stopped).await.unwrap();
+        });
         Self { url, http: reqwest::Client::builder().no_proxy().build().unwrap(), _stop: stop }
     }
 
@@ -69,6 +72,12 @@ impl Provider {
 
     pub async fn fault(&self, fault: Value) {
         self.post("faults", json!([fault])).await;
+    }
+
+    /// Waits until the token endpoint has a request in hand.
+    pub async fn token_request_arrives(&self) {
+        // Asking is all that there is; each question is a request of its own, so that this does not spin.
+        while self.token_requests().await == 0 {}
     }
 
     /// How many requests the token endpoint has received.
