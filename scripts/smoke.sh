@@ -113,7 +113,7 @@ step "health is SERVING"
 expect "health" SERVING "$(call grpc.health.v1.Health/Check | get status)"
 
 service=cairld.v1.IntegrationService
-start='{"client": "demo", "redirect_uri": "http://127.0.0.1:8910/callback", "scopes": ["age_18_plus"]}'
+start='{"client": "demo", "scopes": ["age_18_plus"]}'
 
 step "StartAuthorization gives a URL"
 started=$(call "$service/StartAuthorization" "$start")
@@ -174,7 +174,7 @@ ctl session get "$session"
 expect "cairlctl's JSON" SESSION_STATUS_COMPLETE "$(ctl --json session get "$session" | get session status)"
 
 step "cairlctl takes a flow from start to end"
-started=$(ctl --json start --client demo --redirect-uri http://127.0.0.1:8910/callback --scope age_18_plus)
+started=$(ctl --json start --client demo --scope age_18_plus)
 decide "$(get authorizationUrl <<<"$started")" approve | get callback_url >"$work/callback"
 expect "status" SESSION_STATUS_COMPLETE "$(ctl --json complete - <"$work/callback" | get session status)"
 status=0

@@ -1,7 +1,7 @@
 //! gRPC: thin handlers between the contract and the flows.
 //!
-//! A call passes the door ([`caller`]: who is it, may he), is read into what cannot be wrong ([`input`]), goes through a
-//! flow, and comes back as a message ([`output`]) or a status ([`status`]).
+//! A call passes the `door` (who is it, may he: `caller`), is read into what cannot be wrong (`input`), goes through a flow,
+//! and comes back as a message (`output`) or a status (`status`).
 
 mod admin;
 mod caller;
