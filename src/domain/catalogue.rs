@@ -66,8 +66,8 @@ pub(super) const CATALOGUE: &[Entry] = &[
         Stage::Token,
         Reason::InvalidGrant,
         "The code has expired (ten minutes), was already used, or does not fit its verifier.",
-        "Call StartAuthorization again. If it happens often, present the callback sooner, and make sure that nothing \
-         else exchanges the code.",
+        "Call StartAuthorization again. Where first_error is set, an earlier attempt that met a server error probably \
+         spent the code; else, if it happens often, present the callback sooner and let nothing else exchange the code.",
     ),
     at(
         Stage::Token,

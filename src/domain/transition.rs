@@ -154,17 +154,8 @@ impl Session {
         code_owner: Option<SessionId>,
         provider_session: Option<&ProviderSessionId>,
     ) -> Result<Taken, Refusal> {
-        if !viewer.sees(self) || !self.state.matches(&presented.state) {
-            return Err(Reason::StateUnknown.into());
-        }
-        if !self.is_bound_as(presented) {
-            return Err(Reason::BindingMismatch.into());
-        }
+        let is_same = self.admit(viewer, presented)?;
         self.settle(now, run);
-        let is_same = self.spent.is_some_and(|spent| spent.callback.matches(&presented.callback));
-        if self.spent.is_some() && !is_same {
-            return Err(Reason::StateAlreadyUsed.into());
-        }
         match self.at {
             At::Ended(ended) => self.take_ended(ended, now, is_same),
             At::Sent { .. } => Err(Reason::ExchangeInProgress.into()),
@@ -183,6 +174,25 @@ impl Session {
                 }
                 self.take_open(before, now, run, presented)
             }
+        }
+    }
+
+    /// Whether a callback may be presented at all, whatever the session has come to: its caller, state and binding are
+    /// right, and the state is not bound to another callback. Answers whether it was presented before.
+    ///
+    /// # Errors
+    /// `STATE_UNKNOWN`, `BINDING_MISMATCH`, `STATE_ALREADY_USED`.
+    pub fn admit(&self, viewer: &Viewer, presented: &PresentedHashes) -> Result<bool, Refusal> {
+        if !viewer.sees(self) || !self.state.matches(&presented.state) {
+            return Err(Reason::StateUnknown.into());
+        }
+        if !self.is_bound_as(presented) {
+            return Err(Reason::BindingMismatch.into());
+        }
+        match self.spent {
+            None => Ok(false),
+            Some(spent) if spent.callback.matches(&presented.callback) => Ok(true),
+            Some(_) => Err(Reason::StateAlreadyUsed.into()),
         }
     }
 
@@ -278,7 +288,9 @@ impl Session {
                 self.reopen(before, verdict.reason, said);
             }
             ExchangeEnd::Refused { verdict, said } => {
-                self.fail(now, verdict.reason, Stage::Token, Some(said));
+                let first_error =
+                    if verdict.reason == Reason::InvalidGrant { self.server_error() } else { None };
+                self.fail(now, verdict.reason, Stage::Token, Some(ProviderSaid { first_error, ..said }));
             }
             ExchangeEnd::NeverSent { said } => {
                 if let Some(spent) = &mut self.spent {
@@ -293,6 +305,13 @@ impl Session {
         }
         self.updated = now.wall;
         Ok(())
+    }
+
+    /// The server error that an earlier attempt got: it probably spent the code.
+    fn server_error(&self) -> Option<String> {
+        let failure = self.failure.as_ref().filter(|failure| failure.reason == Reason::ProviderError)?;
+        let said = failure.said.as_ref()?;
+        Some(format!("{} {}", said.http_status, said.error).trim_end().to_owned())
     }
 
     /// "As it was": back to the open status before. The state stays bound to its code.

@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Client, Flows};
+use tokio::time;
+
+use super::{
+    Client, Flows,
+    flight::{Flight, Passengers},
+    retry::{may_repeat, pauses},
+};
 use crate::{
     domain::{
         AccessToken, AuthorizationCode, Binding, Callback, ClaimsEnd, CodeVerifier, ExchangeEnd, Presented,
@@ -23,12 +29,24 @@ pub struct Complete {
     pub binding: Option<Binding>,
 }
 
+/// What completing comes to.
+type Outcome = Result<Session, Refusal>;
+
+/// What a presented callback meets.
+enum Met {
+    /// An exchange under way, launched for it or before.
+    Flight(Flight<Outcome>),
+    /// An outcome that is there already.
+    Outcome(Box<Outcome>),
+}
+
 impl Flows {
-    /// Takes the state, exchanges the code, fetches the claims. The exchange goes on when the caller stops waiting.
+    /// Takes the state, exchanges the code, fetches the claims. The exchange goes on when the caller stops waiting; calls
+    /// that present the same callback meanwhile share it.
     ///
     /// # Errors
     /// The refusals of [`Session::take`], of the provider, and the session's own.
-    pub async fn complete(self: &Arc<Self>, complete: Complete) -> Result<Session, Refusal> {
+    pub async fn complete(self: &Arc<Self>, complete: Complete) -> Outcome {
         let Complete { viewer, callback, binding } = complete;
         let Callback { state, presented, provider_session, issuer } = callback;
         // Only to refuse early, and to know the client; the take reads again.
@@ -36,44 +54,97 @@ impl Flows {
         let session = self.store.session(self.now(), &viewer, &lookup).await?;
         let client = self.clients.get(&session.client).ok_or(Reason::StateUnknown)?;
         client.check_issuer(issuer.as_deref())?;
-
         let take = Take { viewer, state, presented, binding, provider_session };
         let (flows, provider) = (Arc::clone(self), Arc::clone(&client.provider));
-        // From the take on the work belongs to the daemon: a caller that stops waiting leaves it running.
-        let work = self.tasks.spawn(async move { flows.take_and_act(provider, take).await });
-        work.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "completing ended by a panic");
+        // From here on the work belongs to the daemon: a caller that stops waiting leaves it running.
+        let meeting = self.tasks.spawn(async move { flows.present(provider, take).await });
+        let outcome = match meeting.await {
+            Ok(Ok(Met::Flight(flight))) => flight.outcome().await,
+            Ok(Ok(Met::Outcome(outcome))) => Some(*outcome),
+            Ok(Err(refusal)) => Some(Err(refusal)),
+            Err(_) => None,
+        };
+        outcome.unwrap_or_else(|| {
+            tracing::error!(session = %session.id, "completing ended by a panic");
             Err(Reason::Internal.into())
         })
     }
 
-    async fn take_and_act(&self, provider: Arc<dyn Provider>, take: Take) -> Result<Session, Refusal> {
-        let code = match &take.presented {
-            Presented::Code(code) => Some(code.clone()),
-            Presented::Error { .. } => None,
+    /// Joins the exchange that is under way, after the same checks that a take makes; else takes, and launches what the
+    /// take asks for. Between the two nothing can change: the session's key is held.
+    async fn present(self: Arc<Self>, provider: Arc<dyn Provider>, take: Take) -> Result<Met, Refusal> {
+        let mut boarding = self.completions.board(take.state.session).await;
+        let met = match boarding.under_way() {
+            Some(flight) => self.store.admit(take).await.map(|_| Met::Flight(flight)),
+            None => self.store.take(self.now(), take.clone()).await.map(|(session, taken)| {
+                let (flows, id) = (Arc::clone(&self), session.id);
+                match (taken, take.presented.clone()) {
+                    (Taken::Send { verifier }, Presented::Code(code)) => {
+                        Met::Flight(boarding.launch(|passengers| async move {
+                            flows.exchange(provider, take, session, code, verifier, passengers).await
+                        }))
+                    }
+                    (Taken::FetchClaims { token }, _) => {
+                        Met::Flight(boarding.launch(|passengers| async move {
+                            flows.fetch_claims(provider, id, token, passengers).await
+                        }))
+                    }
+                    (Taken::Ended | Taken::Replay, _) => Met::Outcome(Box::new(answer(session))),
+                    // The domain asks for a request only where a code was presented.
+                    (Taken::Send { .. }, Presented::Error { .. }) => {
+                        Met::Outcome(Box::new(Err(Reason::Internal.into())))
+                    }
+                }
+            }),
         };
-        let (session, taken) = self.store.take(self.now(), take).await?;
-        match (taken, code) {
-            (Taken::Send { verifier }, Some(code)) => self.exchange(provider, session, code, verifier).await,
-            (Taken::FetchClaims { token }, _) => self.fetch_claims(provider, session.id, token).await,
-            (Taken::Ended | Taken::Replay, _) => answer(session),
-            // The domain asks for a request only where a code was presented.
-            (Taken::Send { .. }, None) => Err(Reason::Internal.into()),
-        }
+        drop(boarding);
+        Ok(met?)
     }
 
-    /// Sends the token request of a session that is SENT, and records how it ended, whatever happens.
+    /// Sends the token request of a session that is SENT; again, after a pause and another take, where that is safe and
+    /// somebody still waits.
     async fn exchange(
         &self,
         provider: Arc<dyn Provider>,
+        take: Take,
+        mut session: Session,
+        code: AuthorizationCode,
+        mut verifier: CodeVerifier,
+        passengers: Passengers,
+    ) -> Outcome {
+        let mut pauses = pauses();
+        loop {
+            let id = session.id;
+            let refusal = match self.exchange_once(&provider, session, code.clone(), verifier).await {
+                Ok(token) => return self.fetch_claims(provider, id, token, passengers).await,
+                Err(refusal) => refusal,
+            };
+            let Some(pause) = pauses.next().filter(|_| may_repeat(refusal.reason)) else {
+                return Err(refusal);
+            };
+            time::sleep(pause).await;
+            if !passengers.are_waiting() {
+                return Err(refusal);
+            }
+            match self.store.take(self.now(), take.clone()).await? {
+                (taken, Taken::Send { verifier: again }) => (session, verifier) = (taken, again),
+                (ended, Taken::FetchClaims { .. } | Taken::Ended | Taken::Replay) => return answer(ended),
+            }
+        }
+    }
+
+    /// Sends one token request and records how it ended, whatever happens. Answers the token, durable.
+    async fn exchange_once(
+        &self,
+        provider: &Arc<dyn Provider>,
         session: Session,
         code: AuthorizationCode,
         verifier: CodeVerifier,
-    ) -> Result<Session, Refusal> {
+    ) -> Result<AccessToken, Refusal> {
         let id = session.id;
         let attempts = session.spent.map_or(1, |spent| spent.sends);
         let request = TokenRequest { code, verifier, redirect_uri: session.redirect_uri };
-        let sender = Arc::clone(&provider);
+        let sender = Arc::clone(provider);
         // A task of its own, so that even a panic while sending has an outcome that can be recorded.
         let sent = tokio::spawn(async move { sender.exchange(request).await }).await;
         let end = sent.unwrap_or_else(|error| {
@@ -85,29 +156,37 @@ impl Flows {
             ExchangeEnd::Refused { .. } | ExchangeEnd::NeverSent { .. } | ExchangeEnd::Lost { .. } => None,
         };
         match (self.store.end_exchange(self.now(), id, end.with_attempts(attempts)).await, token) {
-            (Ok(_), Some(token)) => self.fetch_claims(provider, id, token).await,
-            (Ok(session), None) => answer(session),
+            (Ok(_), Some(token)) => Ok(token),
+            (Ok(session), None) => Err(answer(session).err().unwrap_or_else(|| Reason::Internal.into())),
             (Err(error), token) => {
                 tracing::error!(session = %id, %error, "the outcome of a token request could not be made durable");
                 if let Some(token) = token {
-                    give_back(provider, id, token).await;
+                    give_back(provider, id, &token).await;
                 }
                 Err(Refusal::at(Stage::Token, Reason::OutcomeUnknown))
             }
         }
     }
 
+    /// Fetches the claims of a session whose token is held; again after a pause, where somebody still waits.
     async fn fetch_claims(
         &self,
         provider: Arc<dyn Provider>,
         id: SessionId,
         token: AccessToken,
-    ) -> Result<Session, Refusal> {
-        let end = provider.userinfo(&token).await;
-        if let ClaimsEnd::Failed { reason, .. } = &end {
-            tracing::warn!(session = %id, %reason, "the claims could not be fetched; the next call tries again");
+        passengers: Passengers,
+    ) -> Outcome {
+        let mut pauses = pauses();
+        loop {
+            let end = provider.userinfo(&token).await;
+            let repeat = matches!(&end, ClaimsEnd::Failed { reason, .. } if may_repeat(*reason));
+            let outcome = answer(self.store.end_claims(self.now(), id, end).await?);
+            let Some(pause) = pauses.next().filter(|_| repeat && outcome.is_err()) else { return outcome };
+            time::sleep(pause).await;
+            if !passengers.are_waiting() {
+                return outcome;
+            }
         }
-        answer(self.store.end_claims(self.now(), id, end).await?)
     }
 }
 
@@ -135,17 +214,18 @@ impl ExchangeEnd {
 }
 
 /// The session where it is complete, else what stopped it.
-fn answer(session: Session) -> Result<Session, Refusal> {
+fn answer(session: Session) -> Outcome {
     let outcome = session.outcome();
     if let Err(refusal) = &outcome {
-        tracing::info!(session = %session.id, reason = %refusal.reason, "a callback did not complete");
+        let attempts = refusal.said.as_ref().map(|said| said.attempts);
+        tracing::info!(session = %session.id, reason = %refusal.reason, attempts, "a callback did not complete");
     }
     outcome.map(|()| session)
 }
 
 /// Revokes a token that nobody will hear of, as far as possible.
-async fn give_back(provider: Arc<dyn Provider>, id: SessionId, token: AccessToken) {
-    if let Err(refusal) = provider.revoke(&token).await {
+async fn give_back(provider: &Arc<dyn Provider>, id: SessionId, token: &AccessToken) {
+    if let Err(refusal) = provider.revoke(token).await {
         tracing::error!(session = %id, reason = %refusal.reason, "its token could not be revoked either");
     }
 }

@@ -4,7 +4,9 @@
 
 mod cancel;
 mod complete;
+mod flight;
 mod ids;
+mod retry;
 mod session;
 mod start;
 mod sweep;
@@ -15,14 +17,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use self::ids::IdSource;
 pub use self::{
     complete::Complete,
     start::{Start, StartAnswer},
     webhook::{IngestAnswer, Webhook},
 };
+use self::{flight::Flights, ids::IdSource};
 use crate::{
-    domain::{ApiKey, ClientName, Clock, Moment, Reason, Refusal, Viewer, WebhookSecret},
+    domain::{ApiKey, ClientName, Clock, Moment, Reason, Refusal, Session, SessionId, Viewer, WebhookSecret},
     provider::Provider,
     store::{Store, StoreError, StoreStatus, Swept},
 };
@@ -62,6 +64,10 @@ pub struct Flows {
     last_sweep: std::sync::Mutex<Option<(Moment, Swept)>>,
     /// What goes on after its caller has gone.
     tasks: TaskTracker,
+    /// Exchanges under way, by session.
+    completions: Flights<SessionId, Result<Session, Refusal>>,
+    /// Questions to the provider under way, by session.
+    refreshes: Flights<SessionId, Result<(), Refusal>>,
 }
 
 impl Flows {
@@ -69,13 +75,16 @@ impl Flows {
     pub fn new(store: Arc<dyn Store>, clients: Vec<Client>, clock: Arc<dyn Clock>) -> Self {
         let ids = IdSource::after(store.newest());
         let clients = clients.into_iter().map(|client| (client.name.clone(), client)).collect();
+        let tasks = TaskTracker::new();
         Self {
             store,
             clients,
             clock,
             ids,
             last_sweep: std::sync::Mutex::default(),
-            tasks: TaskTracker::new(),
+            completions: Flights::new(tasks.clone()),
+            refreshes: Flights::new(tasks.clone()),
+            tasks,
         }
     }
 

@@ -1,8 +1,16 @@
 //! Reading a session, if asked for after asking the provider.
 
-use super::Flows;
+use std::sync::Arc;
+
+use tokio::time;
+
+use super::{
+    Flows,
+    retry::{may_repeat, pauses},
+};
 use crate::{
-    domain::{At, Reason, Refusal, Session, Terminal, Viewer},
+    domain::{At, ProviderSessionId, Reason, Refusal, Session, SessionId, Terminal, Viewer},
+    provider::Provider,
     store::Lookup,
 };
 
@@ -16,29 +24,60 @@ impl Flows {
     }
 
     /// The session after asking the provider how it stands. Where the answer could not change anything, the provider is
-    /// not asked.
+    /// not asked; calls that ask about the same session meanwhile share one answer.
     ///
     /// # Errors
     /// As for [`Flows::session`]; `PROVIDER_SESSION_UNKNOWN`; the provider's refusals.
-    pub async fn refreshed_session(&self, viewer: &Viewer, lookup: &Lookup) -> Result<Session, Refusal> {
+    pub async fn refreshed_session(
+        self: &Arc<Self>,
+        viewer: &Viewer,
+        lookup: &Lookup,
+    ) -> Result<Session, Refusal> {
         let session = self.session(viewer, lookup).await?;
         if !matches!(session.at, At::Open(_)) {
             return Ok(session);
         }
-        let id = session.provider_session.as_ref().ok_or(Reason::ProviderSessionUnknown)?;
+        let provider_session = session.provider_session.clone().ok_or(Reason::ProviderSessionUnknown)?;
         let client = self.clients.get(&session.client).ok_or(Reason::SessionNotFound)?;
-        match client.provider.session(id).await {
-            Ok(Some(status)) => Ok(self.store.observe(self.now(), session.id, status).await?),
-            Ok(None) => self.session(viewer, lookup).await,
-            Err(refusal) if refusal.reason == Reason::ProviderSessionNotFound => {
-                let session = self.session(viewer, lookup).await?;
-                let has_run_out = session.ended().is_some_and(|ended| ended.status == Terminal::Expired);
-                Err(Refusal {
-                    reason: if has_run_out { Reason::SessionExpired } else { refusal.reason },
-                    ..refusal
-                })
+        let mut boarding = self.refreshes.board(session.id).await;
+        let flight = boarding.under_way().unwrap_or_else(|| {
+            let (flows, provider) = (Arc::clone(self), Arc::clone(&client.provider));
+            boarding.launch(|_| async move { flows.ask(provider, session.id, provider_session).await })
+        });
+        drop(boarding);
+        let asked = flight.outcome().await.unwrap_or_else(|| Err(Reason::Internal.into()));
+        // What the answer changed is there; each caller reads it for himself.
+        let session = self.session(viewer, lookup).await?;
+        let has_run_out = session.ended().is_some_and(|ended| ended.status == Terminal::Expired);
+        match asked {
+            Ok(()) => Ok(session),
+            Err(refusal) if refusal.reason == Reason::ProviderSessionNotFound && has_run_out => {
+                Err(Refusal { reason: Reason::SessionExpired, ..refusal })
             }
             Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn ask(
+        &self,
+        provider: Arc<dyn Provider>,
+        id: SessionId,
+        provider_session: ProviderSessionId,
+    ) -> Result<(), Refusal> {
+        let mut pauses = pauses();
+        loop {
+            let refusal = match provider.session(&provider_session).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(status)) => {
+                    self.store.observe(self.now(), id, status).await?;
+                    return Ok(());
+                }
+                Err(refusal) => refusal,
+            };
+            let Some(pause) = pauses.next().filter(|_| may_repeat(refusal.reason)) else {
+                return Err(refusal);
+            };
+            time::sleep(pause).await;
         }
     }
 }

@@ -237,10 +237,13 @@ async fn a_refused_take_writes_nothing(backend: &impl Backend) {
     let unknown = Take { state: state(9, 0), ..bound(Some("b")) };
     assert_eq!(refused(store.take(at(1), unknown).await), Reason::StateUnknown);
     assert_eq!(format!("{:?}", get(&store, 1, 1).await), before);
-    assert!(
-        matches!(store.take(at(1), bound(Some("b"))).await, Ok((_, Taken::Send { .. }))),
-        "nothing was consumed"
-    );
+    assert_eq!(refused(store.admit(bound(Some("c"))).await), Reason::BindingMismatch);
+    assert!(!store.admit(bound(Some("b"))).await.unwrap(), "not presented before");
+    let taken = store.take(at(1), bound(Some("b"))).await;
+    assert!(matches!(taken, Ok((_, Taken::Send { .. }))), "nothing was consumed");
+    assert!(store.admit(bound(Some("b"))).await.unwrap());
+    let other = Take { presented: Presented::Code(AuthorizationCode::new("other")), ..bound(Some("b")) };
+    assert_eq!(refused(store.admit(other).await), Reason::StateAlreadyUsed);
 }
 
 async fn an_exchange_ends_in_claims_and_is_replayed_when_bound(backend: &impl Backend) {

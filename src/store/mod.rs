@@ -99,7 +99,7 @@ pub enum Lookup {
 }
 
 /// A callback that is presented.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Take {
     /// Who presents it.
     pub viewer: Viewer,
@@ -212,6 +212,13 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The refusals of [`Session::take`], or the store's own.
     async fn take(&self, now: Moment, take: Take) -> Result<(Session, Taken), StoreError>;
+
+    /// Whether a callback may be presented at all, and was presented before: what must be so before it may share what
+    /// another call with it brings about. Only reads.
+    ///
+    /// # Errors
+    /// The refusals of [`Session::admit`], or the store's own.
+    async fn admit(&self, take: Take) -> Result<bool, StoreError>;
 
     /// A token request ended.
     ///

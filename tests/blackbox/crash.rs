@@ -59,7 +59,7 @@ async fn a_token_that_was_received_outlives_the_daemon() {
     let mut client = world.unix().await;
     let started = client.started().await;
     let callback = world.provider.approve(&started.authorization_url).await;
-    world.provider.fault(json!({"endpoint": "userinfo", "times": 1, "status": 503, "body": "busy"})).await;
+    world.provider.fault(json!({"endpoint": "userinfo", "times": 3, "status": 503, "body": "busy"})).await;
     assert_eq!(refused(client.completed(&callback).await).reason, "PROVIDER_ERROR");
     daemon.kill();
 

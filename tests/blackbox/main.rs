@@ -8,6 +8,7 @@ mod commands;
 mod crash;
 mod dev;
 mod docs;
+mod exchange;
 mod main_job;
 mod support;
 mod webhooks;

@@ -1,9 +1,8 @@
 //! The main job: a user through a verification, over both kinds of sockets.
 
 use cairld::api::proto::{
-    CallbackParameters, ClaimValue, CompleteAuthorizationRequest, Reason, SessionStatus,
-    StartAuthorizationRequest, TokenStatus, claim_value::Kind, complete_authorization_request::Callback,
-    get_session_request::Lookup,
+    CallbackParameters, ClaimValue, CompleteAuthorizationRequest, SessionStatus, StartAuthorizationRequest,
+    TokenStatus, claim_value::Kind, complete_authorization_request::Callback, get_session_request::Lookup,
 };
 use serde_json::json;
 use tonic::Code;
@@ -79,40 +78,6 @@ async fn a_state_is_used_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_at_once_make_one_token_request() {
-    let world = World::new().await;
-    let _daemon = world.daemon();
-    let mut client = world.unix().await;
-    let started = client.started().await;
-    let callback = world.provider.approve(&started.authorization_url).await;
-    world.provider.fault(json!({"endpoint": "token", "times": 1, "delay_ms": 300})).await;
-    let calls: Vec<_> = (0..64)
-        .map(|_| {
-            let (mut client, callback) = (client.clone(), callback.clone());
-            tokio::spawn(async move { client.completed(&callback).await })
-        })
-        .collect();
-    let mut complete = 0;
-    for call in calls {
-        match call.await.unwrap() {
-            Ok(session) => {
-                assert_eq!(session.status(), SessionStatus::Complete);
-                complete += 1;
-            }
-            refusal => {
-                let reason = refused(refusal).reason;
-                assert!(
-                    ["EXCHANGE_IN_PROGRESS", "STATE_ALREADY_USED"].contains(&reason.as_str()),
-                    "{reason}"
-                );
-            }
-        }
-    }
-    assert!(complete >= 1);
-    assert_eq!(world.provider.token_requests().await, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_the_redirect_says_ends_the_session() {
     let world = World::new().await;
     let _daemon = world.daemon();
@@ -178,70 +143,6 @@ async fn parsed_parameters_do_as_well_as_a_url() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_be_mended_is_resumed_with_the_same_callback() {
-    let world = World::new().await;
-    let _daemon = world.daemon();
-    let mut client = world.unix().await;
-    let started = client.started().await;
-    let id = started.session.unwrap().id;
-    let callback = world.provider.approve(&started.authorization_url).await;
-    let broke = json!({"error": "payment_required", "error_description": "Wallet balance insufficient"});
-    world.provider.fault(json!({"endpoint": "token", "times": 1, "status": 402, "body": broke})).await;
-    let refusal = refused(client.completed(&callback).await);
-    assert_eq!((refusal.code, refusal.reason.as_str()), (Code::FailedPrecondition, "PAYMENT_REQUIRED"));
-    assert_eq!(refusal.metadata["resumable"], "true");
-    assert_eq!(refusal.metadata["http_status"], "402");
-    assert_eq!(refusal.metadata["provider_error"], "payment_required");
-    assert!(!refusal.is_retryable);
-    let session = client.session(&id).await.unwrap();
-    assert_eq!(session.status(), SessionStatus::Pending, "as it was");
-    let failure = session.failure.unwrap();
-    assert_eq!(failure.reason(), Reason::PaymentRequired);
-    assert!(failure.resumable && failure.resume_until.is_some());
-    assert_eq!(client.completed(&callback).await.unwrap().status(), SessionStatus::Complete);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_answer_is_never_asked_for_again() {
-    let world = World::new().await;
-    let _daemon = world.daemon();
-    let mut client = world.unix().await;
-    for fault in ["reset_after", "hang"] {
-        let before = world.provider.token_requests().await;
-        let started = client.started().await;
-        let callback = world.provider.approve(&started.authorization_url).await;
-        world.provider.fault(json!({"endpoint": "token", "times": 1, "fault": fault})).await;
-        let refusal = refused(client.completed(&callback).await);
-        assert_eq!(
-            (refusal.code, refusal.reason.as_str()),
-            (Code::FailedPrecondition, "OUTCOME_UNKNOWN"),
-            "{fault}"
-        );
-        let session = client.session(&started.session.unwrap().id).await.unwrap();
-        assert_eq!(session.status(), SessionStatus::Indeterminate);
-        assert_eq!(refused(client.completed(&callback).await).reason, "STATE_ALREADY_USED");
-        assert_eq!(world.provider.token_requests().await - before, 1, "{fault}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn claims_that_were_not_to_be_had_are_fetched_by_the_next_call() {
-    let world = World::new().await;
-    let _daemon = world.daemon();
-    let mut client = world.unix().await;
-    let started = client.started().await;
-    let callback = world.provider.approve(&started.authorization_url).await;
-    world.provider.fault(json!({"endpoint": "userinfo", "times": 1, "status": 503, "body": "busy"})).await;
-    let refusal = refused(client.completed(&callback).await);
-    assert_eq!((refusal.code, refusal.reason.as_str()), (Code::Unavailable, "PROVIDER_ERROR"));
-    assert_eq!(refusal.metadata["stage"], "userinfo");
-    let session = client.session(&started.session.unwrap().id).await.unwrap();
-    assert_eq!(session.status(), SessionStatus::Exchanging);
-    assert_eq!(client.completed(&callback).await.unwrap().status(), SessionStatus::Complete);
-    assert_eq!(world.provider.token_requests().await, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn cancelling_ends_an_open_session_only() {
     let world = World::new().await;
     let _daemon = world.daemon();
@@ -280,27 +181,4 @@ async fn the_same_request_id_starts_one_session() {
         "a spent state is not handed out"
     );
     assert_eq!(again.session.unwrap().status(), SessionStatus::Complete);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refresh_asks_the_provider_only_where_that_helps() {
-    let world = World::new().await;
-    let _daemon = world.daemon();
-    let mut client = world.unix().await;
-    let started = client.started().await;
-    let id = started.session.unwrap().id;
-    let unknown = refused(client.refreshed(&id).await);
-    assert_eq!(
-        (unknown.code, unknown.reason.as_str()),
-        (Code::FailedPrecondition, "PROVIDER_SESSION_UNKNOWN")
-    );
-
-    let callback = world.provider.approve(&started.authorization_url).await;
-    world.provider.fault(json!({"endpoint": "token", "times": 1, "status": 503, "body": "busy"})).await;
-    assert_eq!(refused(client.completed(&callback).await).reason, "PROVIDER_ERROR");
-    assert_eq!(client.refreshed(&id).await.unwrap().status(), SessionStatus::Verified, "a code was issued");
-    assert_eq!(client.completed(&callback).await.unwrap().status(), SessionStatus::Complete);
-
-    world.provider.fault(json!({"endpoint": "session", "times": 1, "status": 500, "body": "busy"})).await;
-    assert_eq!(client.refreshed(&id).await.unwrap().status(), SessionStatus::Complete, "nothing to ask for");
 }

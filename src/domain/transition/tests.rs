@@ -278,6 +278,19 @@ fn a_code_costs_at_most_nine_requests_and_ten_minutes() {
 }
 
 #[test]
+fn invalid_grant_after_a_server_error_tells_both() {
+    let mut session = started(false);
+    take(&mut session, 1, &code(1, false)).unwrap();
+    let said = ProviderSaid { http_status: 503, error: "server_error".into(), ..ProviderSaid::default() };
+    session.exchange_ended(at(2), ExchangeEnd::Refused { verdict: token_verdict(503, None), said }).unwrap();
+    take(&mut session, 3, &code(1, false)).unwrap();
+    session.exchange_ended(at(4), refused(400, Some("invalid_grant"))).unwrap();
+    let refusal = session.outcome().unwrap_err();
+    assert_eq!(refusal.reason, Reason::InvalidGrant);
+    assert_eq!(refusal.said.unwrap().first_error.as_deref(), Some("503 server_error"));
+}
+
+#[test]
 fn a_connection_that_was_never_made_costs_nothing() {
     let mut session = started(false);
     for _ in 0..20 {

@@ -156,6 +156,11 @@ impl Store for RedbStore {
         self.writer.write(move |tables| prepared.apply(tables, &codec, now, run)).await
     }
 
+    async fn admit(&self, take: Take) -> Result<bool, StoreError> {
+        let session = self.read(take.state.session)?.ok_or(Reason::StateUnknown)?;
+        Ok(sessions::prepare_take(&self.codec, take).admit(&session)?)
+    }
+
     async fn end_exchange(
         &self,
         now: Moment,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::domain::{
     AccessToken, At, ClaimsEnd, ClientName, ExchangeEnd, KeyedHash, Moment, OpenStatus, Presented,
-    PresentedHashes, ProviderSessionId, ProviderStatus, Reason, RunId, Session, SessionId, State,
+    PresentedHashes, ProviderSessionId, ProviderStatus, Reason, Refusal, RunId, Session, SessionId, State,
     StateSecret, Taken, TokenStanding, Viewer,
 };
 
@@ -141,6 +141,10 @@ pub(super) fn prepare_take(codec: &Codec, take: Take) -> PreparedTake {
 }
 
 impl PreparedTake {
+    pub(super) fn admit(&self, session: &Session) -> Result<bool, Refusal> {
+        session.admit(&self.viewer, &self.hashes)
+    }
+
     pub(super) fn apply(
         self,
         tables: &Tables<'_>,

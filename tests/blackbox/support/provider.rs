@@ -82,6 +82,11 @@ impl Provider {
 
     /// How many requests the token endpoint has received.
     pub async fn token_requests(&self) -> usize {
+        self.requests("/api/oauth/token").await
+    }
+
+    /// How many requests have been received under a path.
+    pub async fn requests(&self, path: &str) -> usize {
         let journal: Value = self
             .http
             .get(format!("{}/sandbox/journal", self.url))
@@ -91,7 +96,12 @@ impl Provider {
             .json()
             .await
             .unwrap();
-        journal.as_array().unwrap().iter().filter(|entry| entry["path"] == "/api/oauth/token").count()
+        journal
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|entry| entry["path"].as_str().unwrap().starts_with(path))
+            .count()
     }
 }
 

@@ -1,0 +1,211 @@
+//! Single flight: calls that want the same work at the same time share one run of it and its outcome.
+//!
+//! A caller first takes hold of the work's key ([`Flights::board`]): nobody else decides about it meanwhile. He then
+//! either joins the flight that is under way, once he has shown that he may, or launches one.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    hash::Hash,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use futures_util::FutureExt;
+use tokio::sync::{OwnedMutexGuard, watch};
+use tokio_util::task::TaskTracker;
+
+/// Work in flight, by key.
+pub(super) struct Flights<K, T> {
+    slots: Slots<K, T>,
+    tasks: TaskTracker,
+}
+
+type Slots<K, T> = Arc<Mutex<HashMap<K, Arc<Slot<T>>>>>;
+type Slot<T> = tokio::sync::Mutex<Option<Flight<T>>>;
+
+/// One run of some work, waited for by any number of callers.
+#[derive(Clone)]
+pub(super) struct Flight<T> {
+    /// None until it has landed; then the outcome, which is none itself when the work ended by a panic.
+    landed: watch::Receiver<Option<Option<T>>>,
+    passengers: Passengers,
+}
+
+/// How many callers wait for a flight.
+#[derive(Clone, Default)]
+pub(super) struct Passengers(Arc<AtomicUsize>);
+
+/// One of them, for as long as he waits.
+struct Passenger(Passengers);
+
+impl Passengers {
+    /// Whether anybody waits.
+    pub(super) fn are_waiting(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
+    }
+
+    fn enter(&self) -> Passenger {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Passenger(self.clone())
+    }
+}
+
+impl Drop for Passenger {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl<T: Clone> Flight<T> {
+    fn has_landed(&self) -> bool {
+        self.landed.borrow().is_some()
+    }
+
+    /// Waits for the outcome; none when the work ended by a panic.
+    pub(super) async fn outcome(mut self) -> Option<T> {
+        let _passenger = self.passengers.enter();
+        let landed = self.landed.wait_for(Option::is_some).await;
+        landed.ok().and_then(|outcome| outcome.clone().flatten())
+    }
+}
+
+/// A hold on a key. Dropping it lets go, and gives the key's room back where nobody needs it any more.
+pub(super) struct Boarding<K: Copy + Eq + Hash, T: Clone> {
+    // Dropped in this order: the room can be given back only after the hold on it.
+    slot: OwnedMutexGuard<Option<Flight<T>>>,
+    room: Room<K, T>,
+    tasks: TaskTracker,
+}
+
+/// Sees to it that a key that nobody holds or waits for takes no room.
+struct Room<K: Copy + Eq + Hash, T: Clone> {
+    slots: Slots<K, T>,
+    key: K,
+}
+
+impl<K: Copy + Eq + Hash, T: Clone> Drop for Room<K, T> {
+    fn drop(&mut self) {
+        let mut slots = lock(&self.slots);
+        let is_idle = slots.get(&self.key).is_some_and(|slot| {
+            let is_free = Arc::strong_count(slot) == 1;
+            is_free && slot.try_lock().is_ok_and(|flight| flight.as_ref().is_none_or(Flight::has_landed))
+        });
+        if is_idle {
+            slots.remove(&self.key);
+        }
+    }
+}
+
+impl<K, T> Flights<K, T>
+where
+    K: Copy + Eq + Hash + Send + 'static,
+    T: Clone + Send + Sync + 'static,
+{
+    /// Flights whose work runs on the given tasks.
+    pub(super) fn new(tasks: TaskTracker) -> Self {
+        Self { slots: Slots::default(), tasks }
+    }
+
+    /// Takes hold of a key.
+    pub(super) async fn board(&self, key: K) -> Boarding<K, T> {
+        let room = Room { slots: Arc::clone(&self.slots), key };
+        let slot = Arc::clone(lock(&self.slots).entry(key).or_default());
+        Boarding { slot: slot.lock_owned().await, room, tasks: self.tasks.clone() }
+    }
+}
+
+impl<K, T> Boarding<K, T>
+where
+    K: Copy + Eq + Hash + Send + 'static,
+    T: Clone + Send + Sync + 'static,
+{
+    /// The flight that is under way. One that has landed is none: what it did stands in the store.
+    pub(super) fn under_way(&self) -> Option<Flight<T>> {
+        self.slot.clone().filter(|flight| !flight.has_landed())
+    }
+
+    /// Launches work, which goes on whoever waits for it.
+    pub(super) fn launch<W>(&mut self, work: impl FnOnce(Passengers) -> W) -> Flight<T>
+    where
+        W: Future<Output = T> + Send + 'static,
+    {
+        let passengers = Passengers::default();
+        let work = AssertUnwindSafe(work(passengers.clone())).catch_unwind();
+        let (land, landed) = watch::channel(None);
+        let room = Room { slots: Arc::clone(&self.room.slots), key: self.room.key };
+        self.tasks.spawn(async move {
+            let outcome = work.await.ok();
+            // Nobody may wait any more; the outcome stands in the store all the same.
+            let _ = land.send(Some(outcome));
+            drop(room);
+        });
+        let flight = Flight { landed, passengers };
+        *self.slot = Some(flight.clone());
+        flight
+    }
+}
+
+fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn callers_share_one_run() {
+        let flights = Flights::<u8, u32>::new(TaskTracker::new());
+        let (land, landing) = oneshot::channel();
+        let mut boarding = flights.board(1).await;
+        assert!(boarding.under_way().is_none());
+        let first = boarding.launch(|_| async { landing.await.unwrap() });
+        drop(boarding);
+        let boarding = flights.board(1).await;
+        let second = boarding.under_way().unwrap();
+        drop(boarding);
+        assert!(flights.board(2).await.under_way().is_none(), "another key is another flight");
+        land.send(7).unwrap();
+        assert_eq!((first.outcome().await, second.outcome().await), (Some(7), Some(7)));
+        assert!(flights.board(1).await.under_way().is_none(), "landed");
+    }
+
+    #[tokio::test]
+    async fn work_goes_on_without_passengers_and_knows_it() {
+        let flights = Flights::<u8, bool>::new(TaskTracker::new());
+        let (ask, asked) = oneshot::channel();
+        let mut boarding = flights.board(1).await;
+        let flight = boarding.launch(|passengers| async move {
+            let () = asked.await.unwrap();
+            passengers.are_waiting()
+        });
+        let leaving = tokio::spawn(flight.clone().outcome());
+        tokio::task::yield_now().await;
+        leaving.abort();
+        assert!(leaving.await.is_err());
+        ask.send(()).unwrap();
+        let mut landed = flight.landed;
+        assert_eq!(*landed.wait_for(Option::is_some).await.unwrap(), Some(Some(false)));
+        flights.tasks.close();
+        flights.tasks.wait().await;
+        drop(boarding);
+        assert!(lock(&flights.slots).is_empty(), "no room is kept");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_outcome_and_no_room_is_kept() {
+        let flights = Flights::<u8, u32>::new(TaskTracker::new());
+        let mut boarding = flights.board(1).await;
+        let flight = boarding.launch(|_| async { panic!("as tested") });
+        drop(boarding);
+        assert_eq!(flight.outcome().await, None);
+        drop(flights.board(1).await);
+        assert!(lock(&flights.slots).is_empty());
+    }
+}

@@ -1,0 +1,45 @@
+//! When to ask the provider again: after answers of 5xx and connections that were never made, and after nothing else.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use crate::domain::Reason;
+
+/// Pause before the second attempt; the third waits twice as long. The provider's page suggests just this.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Attempts of one call beside the first.
+const RETRIES: usize = 2;
+
+/// The pauses between the attempts of one call, each with up to its own length of jitter on top, so that many callers
+/// that met one outage do not come back together.
+pub(super) fn pauses() -> impl Iterator<Item = Duration> + Send {
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST_PAUSE)
+        .with_factor(2.0)
+        .with_max_times(RETRIES)
+        .with_jitter()
+        .build()
+}
+
+/// Whether a request that ended so may be sent again. A 4xx never, a lost answer never.
+pub(super) fn may_repeat(reason: Reason) -> bool {
+    matches!(reason, Reason::ProviderError | Reason::ProviderUnreachable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_pauses_of_a_second_and_of_two_each_with_jitter() {
+        for _ in 0..100 {
+            let pauses: Vec<_> = pauses().collect();
+            assert_eq!(pauses.len(), 2);
+            for (pause, least) in pauses.into_iter().zip([1, 2]) {
+                let least = Duration::from_secs(least);
+                assert!((least..=least * 2).contains(&pause), "{pause:?}");
+            }
+        }
+    }
+}
