@@ -5,8 +5,8 @@ use prost_types::Timestamp as ProtoTimestamp;
 use super::proto;
 use crate::{
     domain::{
-        At, ClientName, Failure, OpenStatus, Reason, Refusal, Session, SessionId, Terminal, Timestamp,
-        TokenStanding, entry,
+        At, ClientName, Failure, OpenStatus, Reason, Session, SessionId, Terminal, Timestamp, TokenStanding,
+        entry,
     },
     store::Event,
 };
@@ -133,12 +133,6 @@ fn cursor(client: &ClientName, sequence: u64) -> String {
 /// A reason of the contract.
 fn reason(reason: Reason) -> proto::Reason {
     proto::Reason::from_str_name(&format!("REASON_{reason}")).unwrap_or(proto::Reason::Unspecified)
-}
-
-impl From<Refusal> for tonic::Status {
-    fn from(refusal: Refusal) -> Self {
-        super::status::status(&refusal)
-    }
 }
 
 #[cfg(test)]

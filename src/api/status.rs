@@ -97,6 +97,12 @@ pub(super) fn status(refusal: &Refusal) -> Status {
     )
 }
 
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        status(&refusal)
+    }
+}
+
 /// The cause, and what is wrong with the first bad field.
 fn message(refusal: &Refusal) -> String {
     let cause = refusal.entry().cause;

@@ -1,10 +1,8 @@
 //! The commands of `cairld`.
 
 use std::{
-    fs,
     io::{self, Write},
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process,
 };
@@ -12,22 +10,18 @@ use std::{
 use clap::{Parser, Subcommand};
 use sd_notify::NotifyState;
 use sysexits::ExitCode;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::net::TcpListener;
 
 use super::{
     config::{Config, Environment, load},
     dev,
+    exit::{Failure, say, write_secret},
     listener::Listeners,
-    run::{RunError, run},
+    run::run,
+    signals::Stop,
     telemetry,
 };
-use crate::{
-    sandbox,
-    store::{MasterKey, OpenError},
-};
+use crate::{sandbox, store::MasterKey};
 
 /// Takes users through a CAIRL verification, once and right, for services in any language.
 #[derive(Debug, Parser)]
@@ -75,34 +69,6 @@ enum Command {
         /// A new file to write it to, readable by its owner alone; without it, standard output.
         file: Option<PathBuf>,
     },
-}
-
-/// Why a command fails, and with which exit code.
-pub(super) struct Failure {
-    code: ExitCode,
-    message: String,
-}
-
-impl Failure {
-    pub(super) fn new(code: ExitCode, message: impl ToString) -> Self {
-        Self { code, message: message.to_string() }
-    }
-}
-
-impl From<RunError> for Failure {
-    fn from(error: RunError) -> Self {
-        let code = match &error {
-            RunError::Store(OpenError::InUse { .. }) => ExitCode::TempFail,
-            RunError::Store(OpenError::WrongKey { .. } | OpenError::NewerSchema { .. })
-            | RunError::Provider { .. } => ExitCode::Config,
-            RunError::Store(OpenError::Damaged { .. } | OpenError::Io { .. }) | RunError::StoreEnded(_) => {
-                ExitCode::IoErr
-            }
-            RunError::Listener(_) => ExitCode::OsErr,
-            RunError::Internal(_) => ExitCode::Software,
-        };
-        Self::new(code, error)
-    }
 }
 
 /// Runs the command that this process was started with.
@@ -191,45 +157,6 @@ async fn serve_sandbox(listen: SocketAddr, daily_cap: Option<u32>) -> Result<(),
     sandbox::run(listener, settings, async move { stop.asked().await }).await.map_err(unavailable)
 }
 
-/// The signals to stop: the first asks, the second insists.
-pub(super) struct Stop(tokio::sync::oneshot::Receiver<()>);
-
-impl Stop {
-    pub(super) fn on_signals() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::new(ExitCode::OsErr, error));
-        let (mut terminate, mut interrupt) =
-            (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        let mut hang_up = listen(SignalKind::hangup())?;
-        tokio::spawn(async move {
-            while hang_up.recv().await.is_some() {
-                tracing::warn!(
-                    "SIGHUP changes nothing: the configuration is read at the start only; restart cairld"
-                );
-            }
-        });
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        tokio::spawn(async move {
-            let mut next = async || {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-            };
-            next().await;
-            let _ = sender.send(());
-            next().await;
-            tracing::warn!("a second signal: ending at once");
-            process::exit(130);
-        });
-        Ok(Self(receiver))
-    }
-
-    pub(super) async fn asked(self) {
-        // The sender lives as long as the runtime.
-        let _ = self.0.await;
-    }
-}
-
 fn keygen(file: Option<&Path>) -> Result<(), Failure> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| Failure::new(ExitCode::OsErr, error))?;
@@ -239,18 +166,4 @@ fn keygen(file: Option<&Path>) -> Result<(), Failure> {
         Some(path) => write_secret(path, &text)
             .map_err(|error| Failure::new(ExitCode::CantCreat, format!("{}: {error}", path.display()))),
     }
-}
-
-/// Writes a new file that its owner alone can read.
-pub(super) fn write_secret(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{text}")
-}
-
-/// Prints a line; a reader that has gone is an error, not a panic.
-pub(super) fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{line}")
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::new(ExitCode::IoErr, error))
 }

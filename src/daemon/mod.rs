@@ -5,9 +5,10 @@ mod clock;
 pub mod command;
 pub mod config;
 mod dev;
-mod dev_callback;
+mod exit;
 mod listener;
 mod run;
+mod signals;
 mod telemetry;
 
 pub use self::{

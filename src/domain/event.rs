@@ -1,13 +1,11 @@
 //! Webhooks: verified over the exact bytes before anything is read from them.
 
-use std::fmt;
-
-use data_encoding::{BASE32_DNSSEC, HEXLOWER_PERMISSIVE};
+use data_encoding::HEXLOWER_PERMISSIVE;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Map, Value};
 use sha2::Sha256;
 
-use super::{id::time_ordered, name::ProviderSessionId, session::ProviderStatus, time::Timestamp};
+use super::{name::ProviderSessionId, session::ProviderStatus};
 
 /// Longest accepted webhook body, bytes.
 pub const MAX_WEBHOOK_BYTES: usize = 64 * 1024;
@@ -17,39 +15,6 @@ const MAX_WORD: usize = 256;
 /// How the types of events begin whose `status` is that of a verification. Others, billing events say, may have a status
 /// too, and mean something else by it.
 const SPEAKS_OF_VERIFICATION: [&str; 4] = ["vae", "verification", "session", "hvf"];
-
-/// Id of a kept event; ids sort by the time of receipt.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EventId([u8; 16]);
-
-impl EventId {
-    /// An id of the given time and randomness.
-    pub fn new(time: Timestamp, random: [u8; 10]) -> Self {
-        Self(time_ordered(time, random))
-    }
-
-    /// An id as it was stored.
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// The id's bytes.
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-}
-
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "evt_{}", BASE32_DNSSEC.encode(&self.0))
-    }
-}
-
-impl fmt::Debug for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// Checks a signature header (`sha256=` and 64 hexadecimal digits: HMAC-SHA256 of the raw body) against the secrets in
 /// force, in constant time. Answers which of them fits.

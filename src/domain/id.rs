@@ -11,26 +11,55 @@ use super::{secret::StateSecret, time::Timestamp};
 #[error("{0}")]
 pub struct IdError(&'static str);
 
-/// 48 bits of milliseconds and 80 random bits: ids sort by time, as bytes and as text (the order of UUIDv7).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId([u8; 16]);
+/// Declares an id of 48 bits of milliseconds and 80 random bits: ids sort by time, as bytes and as text (the order of
+/// UUIDv7).
+macro_rules! time_ordered_id {
+    ($(#[$meta:meta])* $name:ident, $prefix:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; 16]);
+
+        impl $name {
+            /// An id of the given time and randomness.
+            pub fn new(time: Timestamp, random: [u8; 10]) -> Self {
+                Self(time_ordered(time, random))
+            }
+
+            /// An id as it was stored.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(bytes)
+            }
+
+            /// The id's bytes.
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "_{}"), BASE32_DNSSEC.encode(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
+time_ordered_id! {
+    /// A session's id, `ses_…`; its bytes are the session's key in the store.
+    SessionId, "ses"
+}
+time_ordered_id! {
+    /// Id of a kept event, `evt_…`; ids sort by the time of receipt.
+    EventId, "evt"
+}
 
 impl SessionId {
-    /// An id of the given time and randomness.
-    pub fn new(time: Timestamp, random: [u8; 10]) -> Self {
-        Self(time_ordered(time, random))
-    }
-
-    /// An id as it was stored.
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// The id's bytes: its key in the store.
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-
     /// The id's time.
     pub fn time(&self) -> Timestamp {
         let mut millis = [0; 8];
@@ -49,18 +78,6 @@ impl SessionId {
             .and_then(decode_id)
             .map(Self)
             .ok_or(IdError("a session id: ses_ and 26 characters, as StartAuthorization returned it"))
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ses_{}", BASE32_DNSSEC.encode(&self.0))
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 
@@ -117,7 +134,7 @@ impl State {
     }
 }
 
-pub(super) fn time_ordered(time: Timestamp, random: [u8; 10]) -> [u8; 16] {
+fn time_ordered(time: Timestamp, random: [u8; 10]) -> [u8; 16] {
     let mut id = [0; 16];
     let millis = time.as_millis().to_be_bytes();
     for (to, from) in id.iter_mut().zip(millis.into_iter().skip(2).chain(random)) {

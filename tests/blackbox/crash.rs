@@ -33,9 +33,7 @@ async fn a_request_in_flight_at_the_end_is_never_sent_again() {
     let world = World::new().await;
     let daemon = world.daemon();
     let mut client = world.unix().await;
-    let started = client.started().await;
-    let id = started.session.unwrap().id;
-    let callback = world.provider.approve(&started.authorization_url).await;
+    let (id, callback) = world.approved(&mut client).await;
     world.provider.fault(json!({"endpoint": "token", "times": 1, "fault": "hang"})).await;
     let (mut waiting, in_flight) = (client.clone(), callback.clone());
     let call = tokio::spawn(async move { waiting.completed(&in_flight).await });
@@ -57,8 +55,7 @@ async fn a_token_that_was_received_outlives_the_daemon() {
     let world = World::new().await;
     let daemon = world.daemon();
     let mut client = world.unix().await;
-    let started = client.started().await;
-    let callback = world.provider.approve(&started.authorization_url).await;
+    let (_, callback) = world.approved(&mut client).await;
     world.provider.fault(json!({"endpoint": "userinfo", "times": 3, "status": 503, "body": "busy"})).await;
     assert_eq!(refused(client.completed(&callback).await).reason, "PROVIDER_ERROR");
     daemon.kill();
@@ -87,8 +84,7 @@ async fn the_signal_to_stop_lets_calls_in_flight_end() {
     let world = World::new().await;
     let daemon = world.daemon();
     let mut client = world.unix().await;
-    let started = client.started().await;
-    let callback = world.provider.approve(&started.authorization_url).await;
+    let (_, callback) = world.approved(&mut client).await;
     world.provider.fault(json!({"endpoint": "token", "times": 1, "delay_ms": 500})).await;
     let mut waiting = client.clone();
     let call = tokio::spawn(async move { waiting.completed(&callback).await });
@@ -104,9 +100,7 @@ async fn a_caller_that_leaves_does_not_end_the_exchange() {
     let world = World::new().await;
     let _daemon = world.daemon();
     let mut client = world.unix().await;
-    let started = client.started().await;
-    let id = started.session.unwrap().id;
-    let callback = world.provider.approve(&started.authorization_url).await;
+    let (id, callback) = world.approved(&mut client).await;
     world.provider.fault(json!({"endpoint": "token", "times": 1, "delay_ms": 500})).await;
     let mut leaving = client.clone();
     let call = tokio::spawn(async move { leaving.completed(&callback).await });

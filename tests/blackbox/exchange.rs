@@ -45,8 +45,7 @@ async fn a_server_error_is_retried_and_nothing_else_is() {
     let world = World::new().await;
     let _daemon = world.daemon();
     let mut client = world.unix().await;
-    let started = client.started().await;
-    let callback = world.provider.approve(&started.authorization_url).await;
+    let (_, callback) = world.approved(&mut client).await;
     world.provider.fault(json!({"endpoint": "token", "times": 1, "status": 503, "body": "busy"})).await;
     assert_eq!(
         client.completed(&callback).await.unwrap().status(),
@@ -69,8 +68,7 @@ async fn a_server_error_is_retried_and_nothing_else_is() {
         (429, "slow_down"),
     ] {
         let before = world.provider.token_requests().await;
-        let started = client.started().await;
-        let callback = world.provider.approve(&started.authorization_url).await;
+        let (_, callback) = world.approved(&mut client).await;
         let body = json!({"error": error});
         world.provider.fault(json!({"endpoint": "token", "times": 1, "status": status, "body": body})).await;
         let refusal = refused(client.completed(&callback).await);
@@ -84,8 +82,7 @@ async fn three_attempts_a_call_and_then_the_caller_decides() {
     let world = World::new().await;
     let _daemon = world.daemon();
     let mut client = world.unix().await;
-    let started = client.started().await;
-    let callback = world.provider.approve(&started.authorization_url).await;
+    let (_, callback) = world.approved(&mut client).await;
     world.provider.fault(json!({"endpoint": "token", "times": 3, "status": 500, "body": "busy"})).await;
     let refusal = refused(client.completed(&callback).await);
     assert_eq!((refusal.code, refusal.reason.as_str()), (Code::Unavailable, "PROVIDER_ERROR"));
@@ -104,9 +101,7 @@ async fn nobody_waiting_ends_retrying() {
     let world = World::new().await;
     let _daemon = world.daemon();
     let mut client = world.unix().await;
-    let started = client.started().await;
-    let id = started.session.unwrap().id;
-    let callback = world.provider.approve(&started.authorization_url).await;
+    let (id, callback) = world.approved(&mut client).await;
     world
         .provider
         .fault(json!({"endpoint": "token", "times": 1, "delay_ms": 300, "status": 503, "body": "busy"}))
@@ -126,9 +121,7 @@ async fn what_can_be_mended_is_resumed_with_the_same_callback() {
     let world = World::new().await;
     let _daemon = world.daemon();
     let mut client = world.unix().await;
-    let started = client.started().await;
-    let id = started.session.unwrap().id;
-    let callback = world.provider.approve(&started.authorization_url).await;
+    let (id, callback) = world.approved(&mut client).await;
     let broke = json!({"error": "payment_required", "error_description": "Wallet balance insufficient"});
     world.provider.fault(json!({"endpoint": "token", "times": 1, "status": 402, "body": broke})).await;
     let refusal = refused(client.completed(&callback).await);

@@ -61,8 +61,7 @@ async fn a_state_is_used_once() {
     let world = World::new().await;
     let _daemon = world.daemon();
     let mut client = world.unix().await;
-    let started = client.started().await;
-    let callback = world.provider.approve(&started.authorization_url).await;
+    let (_, callback) = world.approved(&mut client).await;
     client.completed(&callback).await.unwrap();
 
     let other_code = callback.replace("code=", "code=another");
@@ -125,8 +124,7 @@ async fn parsed_parameters_do_as_well_as_a_url() {
     let world = World::new().await;
     let _daemon = world.daemon();
     let mut client = world.unix().await;
-    let started = client.started().await;
-    let callback = world.provider.approve(&started.authorization_url).await;
+    let (_, callback) = world.approved(&mut client).await;
     let parameters = CallbackParameters {
         state: parameter(&callback, "state"),
         code: parameter(&callback, "code"),

@@ -11,8 +11,7 @@ async fn a_webhook_is_kept_once_and_linked_to_its_session() {
     let world = World::new().await;
     let daemon = world.daemon();
     let mut client = world.unix().await;
-    let started = client.started().await;
-    let callback = world.provider.approve(&started.authorization_url).await;
+    let (_, callback) = world.approved(&mut client).await;
     let complete = client.completed(&callback).await.unwrap();
 
     let body =
@@ -42,9 +41,7 @@ async fn a_webhook_moves_an_open_session() {
     let world = World::new().await;
     let _daemon = world.daemon();
     let mut client = world.unix().await;
-    let started = client.started().await;
-    let id = started.session.unwrap().id;
-    let callback = world.provider.approve(&started.authorization_url).await;
+    let (id, callback) = world.approved(&mut client).await;
     world.provider.fault(json!({"endpoint": "token", "times": 1, "status": 429})).await;
     let refusal = refused(client.completed(&callback).await);
     assert_eq!((refusal.code, refusal.reason.as_str()), (Code::ResourceExhausted, "RATE_LIMITED"));

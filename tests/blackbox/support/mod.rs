@@ -126,6 +126,13 @@ rpcs = ["GetSession"]
         Daemon::start(&self.config())
     }
 
+    /// A session whose user has approved: its id and the callback URL.
+    pub async fn approved(&self, client: &mut Client) -> (String, String) {
+        let started = client.started().await;
+        let callback = self.provider.approve(&started.authorization_url).await;
+        (started.session.unwrap().id, callback)
+    }
+
     /// A client over the Unix socket, recognised by its user id as `checkout`.
     pub async fn unix(&self) -> Client {
         Client::unix(&self.path("cairld.sock"), None).await

@@ -1,5 +1,8 @@
 //! `cairld dev`: the daemon and its sandbox in one process, and a flow to try by hand.
 
+mod callback;
+mod place;
+
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr},
@@ -15,12 +18,16 @@ use tokio::{
 };
 use tonic::{Request, metadata::MetadataValue};
 
+use self::{
+    callback::Commands,
+    place::{Addresses, Files, cannot},
+};
 use super::{
-    command::{Failure, Stop, say, write_secret},
-    config::{Config, Environment, load},
-    dev_callback,
+    config::{Config, Environment, Grpc, load},
+    exit::{Failure, say},
     listener::Listeners,
     run::run,
+    signals::Stop,
 };
 use crate::{
     api::proto::{StartAuthorizationRequest, integration_service_client::IntegrationServiceClient},
@@ -42,43 +49,6 @@ pub(super) struct Options {
     data: Option<PathBuf>,
 }
 
-/// The folder's files, by name. Each secret is made on first use.
-pub(super) struct Files {
-    folder: PathBuf,
-}
-
-impl Files {
-    pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    /// The secret in the file of that name; `fresh` becomes it where there is none yet.
-    fn secret(&self, name: &str, fresh: &str) -> Result<String, Failure> {
-        let path = self.path(name);
-        match write_secret(&path, fresh) {
-            Ok(()) => Ok(fresh.to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let text = fs::read_to_string(&path).map_err(|error| cannot(&path, &error))?;
-                Ok(text.trim().to_owned())
-            }
-            Err(error) => Err(cannot(&path, &error)),
-        }
-    }
-}
-
-/// Where everything listens, for the printout and the callback page.
-pub(super) struct Addresses {
-    pub(super) grpc: SocketAddr,
-    pub(super) sandbox: SocketAddr,
-    pub(super) callback: SocketAddr,
-}
-
-impl Addresses {
-    fn redirect_uri(&self) -> String {
-        format!("http://{}/callback", self.callback)
-    }
-}
-
 /// Runs both until interrupted.
 pub(super) async fn dev(options: Options) -> Result<(), Failure> {
     let stop = Stop::on_signals()?;
@@ -91,7 +61,7 @@ pub(super) async fn dev(options: Options) -> Result<(), Failure> {
 
     let (grpc, grpc_address) = bind(options.grpc).await?;
     let (sandbox_listener, sandbox_address) = bind(options.sandbox).await?;
-    let (callback, callback_address) = bind(None).await?;
+    let (callback_listener, callback_address) = bind(None).await?;
     let addresses = Addresses { grpc: grpc_address, sandbox: sandbox_address, callback: callback_address };
 
     let client = sandbox_client(&files, &addresses)?;
@@ -102,7 +72,7 @@ pub(super) async fn dev(options: Options) -> Result<(), Failure> {
 
     let settings = sandbox::Settings { clients: vec![client], daily_cap: None };
     let sandbox = sandbox::run(sandbox_listener, settings, std::future::pending());
-    let callback_page = dev_callback::serve(callback, dev_callback::Commands::new(&files, &addresses));
+    let callback_page = callback::serve(callback_listener, Commands::new(&files, &addresses));
 
     let (ready, is_ready) = oneshot::channel();
     let say_ready = move || {
@@ -137,7 +107,7 @@ async fn bind(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
 
 async fn bind_socket(config: &Config) -> Result<UnixListener, Failure> {
     let unavailable = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Unavailable, error);
-    let unix_only = super::config::Grpc { tcp: None, ..config.grpc.clone() };
+    let unix_only = Grpc { tcp: None, ..config.grpc.clone() };
     let bound = Listeners::bind(&unix_only).await.map_err(|error| unavailable(&error))?;
     bound.unix.map(|(listener, _)| listener).ok_or_else(|| unavailable(&"no Unix socket is configured"))
 }
@@ -215,7 +185,7 @@ async fn greet(files: &Files, addresses: &Addresses) -> Result<(), Failure> {
     let bearer = MetadataValue::try_from(format!("Bearer {token}")).map_err(|error| failed(&error))?;
     request.metadata_mut().insert("authorization", bearer);
     let started = client.start_authorization(request).await.map_err(|status| failed(&status))?.into_inner();
-    let commands = dev_callback::Commands::new(files, addresses);
+    let commands = Commands::new(files, addresses);
     say(format_args!(
         r"cairld {version} with its own sandbox of the provider; nothing here is real, all of it is loopback
 
@@ -265,8 +235,4 @@ fn random_text() -> Result<String, Failure> {
     let mut bytes = [0; 24];
     getrandom::fill(&mut bytes).map_err(|error| Failure::new(ExitCode::OsErr, error))?;
     Ok(HEXLOWER.encode(&bytes))
-}
-
-fn cannot(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(ExitCode::CantCreat, format!("{}: {error}", path.display()))
 }

@@ -11,7 +11,7 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-use super::dev::{Addresses, Files};
+use super::place::{Addresses, Files};
 
 /// Command lines for a shell, ready to be pasted.
 pub(super) struct Commands {
