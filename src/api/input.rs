@@ -150,6 +150,16 @@ pub(super) fn lookup(lookup: Option<proto::get_session_request::Lookup>) -> Resu
     }
 }
 
+/// How a session to watch is looked up: as one to read.
+pub(super) fn watch_lookup(by: Option<proto::watch_session_request::Lookup>) -> Result<Lookup, Refusal> {
+    use proto::{get_session_request::Lookup as Read, watch_session_request::Lookup as Watch};
+    lookup(by.map(|by| match by {
+        Watch::SessionId(id) => Read::SessionId(id),
+        Watch::State(state) => Read::State(state),
+        Watch::ProviderSessionId(id) => Read::ProviderSessionId(id),
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

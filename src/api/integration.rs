@@ -2,13 +2,13 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::{
     caller::Caller,
-    input::{Fields, callback, lookup, session_id},
-    output::{event, session},
+    input::{Fields, callback, lookup, session_id, watch_lookup},
+    output::{event, session, timestamp},
     proto::{self, integration_service_server::IntegrationService},
 };
 use crate::{
@@ -93,9 +93,16 @@ impl IntegrationService for Integration {
 
     async fn watch_session(
         &self,
-        _: Request<proto::WatchSessionRequest>,
+        request: Request<proto::WatchSessionRequest>,
     ) -> Answer<Self::WatchSessionStream> {
-        not_yet()
+        let viewer = viewer(&request)?;
+        let lookup = watch_lookup(request.into_inner().lookup)?;
+        let sessions = self.flows.watch(viewer, &lookup).await?;
+        let answers = sessions.map(|told| {
+            let session = Some(session(told?));
+            Ok(proto::WatchSessionResponse { session })
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn cancel_authorization(
@@ -117,9 +124,16 @@ impl IntegrationService for Integration {
 
     async fn get_access_token(
         &self,
-        _: Request<proto::GetAccessTokenRequest>,
+        request: Request<proto::GetAccessTokenRequest>,
     ) -> Answer<proto::GetAccessTokenResponse> {
-        not_yet()
+        let viewer = viewer(&request)?;
+        let id = session_id(&request.into_inner().session_id)?;
+        let (token, expires) = self.flows.access_token(&viewer, id).await?;
+        let access_token = token.expose().to_owned();
+        Ok(Response::new(proto::GetAccessTokenResponse {
+            access_token,
+            expire_time: Some(timestamp(expires)),
+        }))
     }
 
     async fn ingest_webhook(

@@ -123,6 +123,7 @@ pub async fn run(
     housekeeping.abort_all();
     health.set(false).await;
     let _ = stop.send(true);
+    flows.stop();
     let drain = async {
         server.finish().await;
         flows.finish().await;

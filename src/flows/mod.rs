@@ -10,11 +10,13 @@ mod retry;
 mod session;
 mod start;
 mod sweep;
+mod token;
+mod watch;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
 pub use self::{
@@ -62,6 +64,8 @@ pub struct Flows {
     clock: Arc<dyn Clock>,
     ids: IdSource,
     last_sweep: std::sync::Mutex<Option<(Moment, Swept)>>,
+    /// Cancelled when the daemon stops.
+    stopping: CancellationToken,
     /// What goes on after its caller has gone.
     tasks: TaskTracker,
     /// Exchanges under way, by session.
@@ -84,6 +88,7 @@ impl Flows {
             last_sweep: std::sync::Mutex::default(),
             completions: Flights::new(tasks.clone()),
             refreshes: Flights::new(tasks.clone()),
+            stopping: CancellationToken::new(),
             tasks,
         }
     }
@@ -119,6 +124,11 @@ impl Flows {
         let name =
             ClientName::parse(name).map_err(|rule| Refusal::field("client", format!("must be {rule}")))?;
         viewer.clients.get(&name).and_then(|name| self.clients.get(name)).ok_or_else(unknown)
+    }
+
+    /// Ends what would go on for ever: streams. Call it when the daemon stops.
+    pub fn stop(&self) {
+        self.stopping.cancel();
     }
 
     /// Waits until all that was begun at the provider has ended and is recorded. Call it when no new work comes in.

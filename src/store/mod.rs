@@ -11,6 +11,7 @@ mod redb;
 mod seal;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 pub use self::{
     redb::{OpenError, RedbStore, Settings},
@@ -267,6 +268,9 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The store's own.
     async fn sweep(&self, now: Moment) -> Result<Swept, StoreError>;
+
+    /// Hears of each change of a session that is durable from now on; changes that follow quickly may be heard as one.
+    fn changes(&self, id: SessionId) -> watch::Receiver<()>;
 
     /// How the store is.
     fn status(&self) -> StoreStatus;

@@ -10,5 +10,6 @@ mod dev;
 mod docs;
 mod exchange;
 mod main_job;
+mod session;
 mod support;
 mod webhooks;

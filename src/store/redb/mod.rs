@@ -7,6 +7,7 @@ mod sweep;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod watches;
 mod writer;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata};
+use tokio::sync::watch;
 
 pub use self::open::{OpenError, Settings};
 use self::{
@@ -210,6 +212,10 @@ impl Store for RedbStore {
             sweep::find(&self.database, &codec, &mut progress, now, run, self.retention)?
         };
         self.writer.write_surely(move |tables| sweep::apply(tables, &codec, now, run, &due)).await
+    }
+
+    fn changes(&self, id: SessionId) -> watch::Receiver<()> {
+        self.writer.subscribe(id)
     }
 
     fn status(&self) -> StoreStatus {

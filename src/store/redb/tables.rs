@@ -35,6 +35,13 @@ pub(super) fn event_key(client: &ClientName, sequence: u64) -> Vec<u8> {
     [client.as_str().as_bytes(), &[0], &sequence.to_be_bytes()].concat()
 }
 
+impl Change {
+    /// The session that it is a new state of.
+    pub(super) fn session(&self) -> Option<SessionId> {
+        if let Self::PutSession(id, _) = self { Some(*id) } else { None }
+    }
+}
+
 /// Why an operation came to nothing.
 #[derive(Debug)]
 pub(super) enum OperationError {

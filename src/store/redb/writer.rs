@@ -15,7 +15,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     super::StoreError,
     tables::{OperationError, Outcome, Tables},
+    watches::Watches,
 };
+use crate::domain::SessionId;
 
 /// Most operations in one transaction; what waits beyond them goes into the next.
 const MAX_BATCH: usize = 1024;
@@ -54,6 +56,7 @@ pub(super) struct Writer {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<thread::JoinHandle<()>>,
     latch: Latch,
+    watches: Watches,
     /// Closes when the thread ends, however it ends.
     alive: watch::Receiver<()>,
 }
@@ -69,11 +72,16 @@ impl Writer {
             let _living = living;
             run(&database, queue, &for_thread);
         })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), latch, alive })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), latch, watches: Watches::default(), alive })
     }
 
     pub(super) fn latch(&self) -> &Latch {
         &self.latch
+    }
+
+    /// Hears of each committed change of a session.
+    pub(super) fn subscribe(&self, id: SessionId) -> watch::Receiver<()> {
+        self.watches.subscribe(id)
     }
 
     /// Resolves when the thread has ended.
@@ -87,7 +95,7 @@ impl Writer {
         &self,
         operation: impl FnOnce(&Tables<'_>) -> Outcome<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (job, answer) = package(operation);
+        let (job, answer) = self.package(operation);
         match self.queue()?.try_send(job) {
             Ok(()) => self.wait(answer).await,
             Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Overloaded),
@@ -100,9 +108,38 @@ impl Writer {
         &self,
         operation: impl FnOnce(&Tables<'_>) -> Outcome<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (job, answer) = package(operation);
+        let (job, answer) = self.package(operation);
         self.queue()?.send(job).await.map_err(|_| self.latch.error())?;
         self.wait(answer).await
+    }
+
+    /// An operation as the thread takes it, and where its answer arrives.
+    fn package<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&Tables<'_>) -> Outcome<T> + Send + 'static,
+    ) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
+        let (sender, receiver) = oneshot::channel();
+        let watches = self.watches.clone();
+        let job: Job = Box::new(move |tables| {
+            let (result, changes) = match operation(tables) {
+                Ok((value, changes)) => (Ok(value), changes),
+                Err(OperationError::Refused(error)) => (Err(error), Vec::new()),
+                Err(OperationError::Database(error)) => return Err(error),
+            };
+            let is_change = !changes.is_empty();
+            let mut changed = Vec::new();
+            for change in changes {
+                changed.extend(change.session());
+                tables.apply(change)?;
+            }
+            let answer: Answer = Box::new(move || {
+                // Whoever asked may have gone meanwhile; the fact stands all the same.
+                let _ = sender.send(result);
+                changed.into_iter().for_each(|id| watches.tell(id));
+            });
+            Ok((answer, is_change))
+        });
+        (job, receiver)
     }
 
     /// The queue, while the store takes writes.
@@ -123,27 +160,6 @@ impl Drop for Writer {
             let _ = thread.join();
         }
     }
-}
-
-fn package<T: Send + 'static>(
-    operation: impl FnOnce(&Tables<'_>) -> Outcome<T> + Send + 'static,
-) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
-    let (sender, receiver) = oneshot::channel();
-    let job: Job = Box::new(move |tables| {
-        let (result, changes) = match operation(tables) {
-            Ok((value, changes)) => (Ok(value), changes),
-            Err(OperationError::Refused(error)) => (Err(error), Vec::new()),
-            Err(OperationError::Database(error)) => return Err(error),
-        };
-        let is_change = !changes.is_empty();
-        for change in changes {
-            tables.apply(change)?;
-        }
-        // Whoever asked may have gone meanwhile; the fact stands all the same.
-        let answer: Answer = Box::new(move || drop(sender.send(result)));
-        Ok((answer, is_change))
-    });
-    (job, receiver)
 }
 
 fn run(database: &Database, mut queue: mpsc::Receiver<Job>, latch: &Latch) {

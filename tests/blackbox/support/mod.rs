@@ -96,6 +96,7 @@ uid = {uid}
 token_file = "checkout.token"
 clients = ["shop"]
 rpcs = ["*"]
+access_token = true
 admin = true
 
 [[caller]]

@@ -1,0 +1,176 @@
+//! Watching a session: as it stands, at once, then at each change until it ends.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::stream::{self, Stream};
+use tokio::{sync::watch, time};
+
+use super::Flows;
+use crate::{
+    domain::{At, Moment, Reason, Refusal, SESSION_LIFE, Session, SessionId, TokenStanding, Viewer},
+    store::Lookup,
+};
+
+/// What a watcher knows between two looks.
+struct Watcher {
+    flows: Arc<Flows>,
+    viewer: Viewer,
+    id: SessionId,
+    changes: watch::Receiver<()>,
+    /// What was told last; none before the first time.
+    told: Option<Session>,
+}
+
+impl Flows {
+    /// The session at once, then whenever it has changed, in order; ends after a terminal status. Changes that follow
+    /// quickly may be told as one. An idle watcher costs a timer and an entry in a map.
+    ///
+    /// # Errors
+    /// As for [`Flows::session`]; the stream itself ends with `SHUTTING_DOWN` when the daemon stops.
+    pub async fn watch(
+        self: &Arc<Self>,
+        viewer: Viewer,
+        lookup: &Lookup,
+    ) -> Result<impl Stream<Item = Result<Session, Refusal>> + Send + use<>, Refusal> {
+        let id = self.session(&viewer, lookup).await?.id;
+        let changes = self.store.changes(id);
+        let watcher = Watcher { flows: Arc::clone(self), viewer, id, changes, told: None };
+        Ok(stream::unfold(Some(watcher), |watcher| async {
+            let mut watcher = watcher?;
+            match watcher.next().await? {
+                Ok(session) => Some((Ok(session), Some(watcher))),
+                Err(refusal) => Some((Err(refusal), None)),
+            }
+        }))
+    }
+}
+
+impl Watcher {
+    /// The next thing to tell; none after a terminal status.
+    async fn next(&mut self) -> Option<Result<Session, Refusal>> {
+        if self.told.as_ref().is_some_and(|told| told.ended().is_some()) {
+            return None;
+        }
+        loop {
+            // Marked as seen before the look: a change that comes after it is not missed.
+            self.changes.mark_unchanged();
+            let now = match self.flows.session(&self.viewer, &Lookup::Id(self.id)).await {
+                Ok(session) => session,
+                Err(refusal) => return Some(Err(refusal)),
+            };
+            let is_news =
+                self.told.as_ref().is_none_or(|told| told.at != now.at || told.updated != now.updated);
+            if is_news {
+                self.told = Some(now.clone());
+                return Some(Ok(now));
+            }
+            let by_time = ends_by_time(&now, self.flows.now());
+            tokio::select! {
+                changed = self.changes.changed() => if changed.is_err() {
+                    return Some(Err(Reason::StoreUnavailable.into()));
+                },
+                () = sleep(by_time) => {}
+                () = self.flows.stopping.cancelled() => return Some(Err(Reason::ShuttingDown.into())),
+            }
+        }
+    }
+}
+
+/// When time alone will end the session, from now; none where it cannot.
+fn ends_by_time(session: &Session, now: Moment) -> Option<Duration> {
+    let (since, life) = match (session.at, &session.token) {
+        (At::Open(_), _) => (session.created, SESSION_LIFE),
+        (At::Token, TokenStanding::Held { since, life, .. }) => (*since, *life),
+        _ => return None,
+    };
+    Some(life.saturating_sub(since.age(now).unwrap_or(life)))
+}
+
+async fn sleep(span: Option<Duration>) {
+    match span {
+        Some(span) => time::sleep(span).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, pin::pin};
+
+    use tokio_stream::StreamExt;
+
+    use super::*;
+    use crate::{
+        domain::{
+            BootTime, CallerName, ClientName, Clock, CodeVerifier, RunId, StateSecret, Terminal, Timestamp,
+        },
+        store::{KeyRing, MasterKey, NewSession, RedbStore, Settings, Store},
+    };
+
+    /// Follows the runtime's clock, which a test can stop.
+    #[derive(Debug)]
+    struct RuntimeClock(time::Instant);
+
+    impl Clock for RuntimeClock {
+        fn now(&self) -> Moment {
+            let millis = u64::try_from(self.0.elapsed().as_millis()).unwrap();
+            let wall = Timestamp::from_millis(1_800_000_000_000 + millis);
+            Moment { wall, boot: BootTime { boot: 1, millis } }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watcher_hears_of_the_end_by_time_and_of_the_daemons() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            path: folder.path().join("cairld.redb"),
+            cache_bytes: 1 << 20,
+            retention: Duration::from_secs(3600),
+            keys: KeyRing::new(&MasterKey::new([1; 32]), &[]),
+        };
+        let store: Arc<dyn Store> = Arc::new(RedbStore::open(settings, RunId::new([1; 16])).unwrap());
+        let clock = Arc::new(RuntimeClock(time::Instant::now()));
+        let client = ClientName::parse("shop").unwrap();
+        let viewer = Viewer {
+            caller: CallerName::parse("checkout").unwrap(),
+            clients: Arc::new(BTreeSet::from([client.clone()])),
+            shared: Arc::default(),
+        };
+        let flows =
+            Arc::new(Flows::new(Arc::clone(&store), Vec::new(), Arc::clone(&clock) as Arc<dyn Clock>));
+        let start = |number: u8| NewSession {
+            id: SessionId::new(clock.now().wall, [number; 10]),
+            client: client.clone(),
+            caller: viewer.caller.clone(),
+            scopes: Vec::new(),
+            redirect_uri: String::new(),
+            reference: String::new(),
+            test_mode: true,
+            secret: StateSecret::new([number; 32]),
+            verifier: CodeVerifier::new("v"),
+            binding: None,
+            request_id: None,
+        };
+        let first = store.start(clock.now(), start(1)).await.unwrap().session.id;
+        let mut watch = pin!(flows.watch(viewer.clone(), &Lookup::Id(first)).await.unwrap());
+        assert!(watch.next().await.unwrap().unwrap().ended().is_none(), "as it stands, at once");
+        let began = time::Instant::now();
+        let ended = watch.next().await.unwrap().unwrap().ended().unwrap();
+        assert_eq!(ended.status, Terminal::Expired);
+        assert_eq!(began.elapsed().as_secs(), 1800, "to the second, without a sweep");
+        assert!(watch.next().await.is_none(), "closed after a terminal status");
+
+        let second = store.start(clock.now(), start(2)).await.unwrap().session.id;
+        let mut watch = pin!(flows.watch(viewer.clone(), &Lookup::Id(second)).await.unwrap());
+        assert!(watch.next().await.unwrap().is_ok());
+        store.cancel(clock.now(), &viewer, second).await.unwrap();
+        assert_eq!(watch.next().await.unwrap().unwrap().ended().unwrap().status, Terminal::Cancelled);
+
+        let third = store.start(clock.now(), start(3)).await.unwrap().session.id;
+        let mut watch = pin!(flows.watch(viewer, &Lookup::Id(third)).await.unwrap());
+        assert!(watch.next().await.unwrap().is_ok());
+        flows.stop();
+        assert_eq!(watch.next().await.unwrap().unwrap_err().reason, Reason::ShuttingDown);
+        assert!(watch.next().await.is_none());
+    }
+}
