@@ -10,10 +10,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::FutureExt;
-use tokio_util::task::TaskTracker;
+use tokio::time;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     Code, Status,
     body::Body,
@@ -27,17 +29,22 @@ use super::{
 };
 use crate::domain::{Reason, Refusal};
 
+/// How long a call may take whose caller set no deadline.
+const NO_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Puts the door before every service.
 #[derive(Clone, Debug)]
 pub(super) struct DoorLayer {
     callers: Arc<Callers>,
     calls: TaskTracker,
+    stopping: CancellationToken,
 }
 
 impl DoorLayer {
     /// `calls` counts those that are not answered yet; an open stream counts as answered.
-    pub(super) fn new(callers: Callers, calls: TaskTracker) -> Self {
-        Self { callers: Arc::new(callers), calls }
+    /// Once `stopping` is cancelled nobody is let in any more.
+    pub(super) fn new(callers: Callers, calls: TaskTracker, stopping: CancellationToken) -> Self {
+        Self { callers: Arc::new(callers), calls, stopping }
     }
 }
 
@@ -45,7 +52,12 @@ impl<S> Layer<S> for DoorLayer {
     type Service = Door<S>;
 
     fn layer(&self, inner: S) -> Door<S> {
-        Door { inner, callers: Arc::clone(&self.callers), calls: self.calls.clone() }
+        Door {
+            inner,
+            callers: Arc::clone(&self.callers),
+            calls: self.calls.clone(),
+            stopping: self.stopping.clone(),
+        }
     }
 }
 
@@ -55,6 +67,7 @@ pub(super) struct Door<S> {
     inner: S,
     callers: Arc<Callers>,
     calls: TaskTracker,
+    stopping: CancellationToken,
 }
 
 impl<S> Door<S> {
@@ -68,6 +81,9 @@ impl<S> Door<S> {
         if is_ours && !caller.may(service, method) {
             tracing::warn!(caller = %caller.viewer.caller, service, method, "a call that is not granted was refused");
             return Err(Reason::RpcNotGranted.into());
+        }
+        if self.stopping.is_cancelled() {
+            return Err(Reason::ShuttingDown.into());
         }
         request.extensions_mut().insert(caller);
         Ok(())
@@ -96,23 +112,51 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        // Counted before it is admitted: whoever waits for the count sees every call that was let in.
+        let in_flight = self.calls.token();
         if let Err(refusal) = self.admit(&mut request) {
             let response = status(&refusal).into_http();
             return Box::pin(async move { Ok(response) });
         }
-        let in_flight = self.calls.token();
+        let deadline = deadline(request.headers());
         let response = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         Box::pin(async move {
             let _in_flight = in_flight;
-            match response.await {
-                Ok(response) => Ok(explain_transport_refusal(response?)),
-                Err(_) => {
+            match time::timeout(deadline, response).await {
+                Ok(Ok(response)) => Ok(explain_transport_refusal(response?)),
+                Ok(Err(_)) => {
                     tracing::error!("a call ended by a panic; it is answered with INTERNAL");
                     Ok(status(&Reason::Internal.into()).into_http())
                 }
+                Err(_) => Ok(Status::deadline_exceeded(
+                    "No answer within the call's deadline, or 60 s without one; what was begun goes on: see GetSession.",
+                )
+                .into_http()),
             }
         })
     }
+}
+
+/// How long the call may take: what its caller says (`grpc-timeout`), or a minute.
+fn deadline(headers: &http::HeaderMap) -> Duration {
+    let asked = headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+    asked.unwrap_or(NO_DEADLINE)
+}
+
+/// Reads a `grpc-timeout`: at most eight digits and a unit (the gRPC protocol over HTTP/2, "Requests").
+fn parse_timeout(value: &str) -> Option<Duration> {
+    let unit = value.chars().next_back()?;
+    let digits = value.strip_suffix(unit).filter(|digits| (1..=8).contains(&digits.len()))?;
+    let amount: u64 = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
+    Some(match unit {
+        'H' => Duration::from_secs(amount * 3600),
+        'M' => Duration::from_secs(amount * 60),
+        'S' => Duration::from_secs(amount),
+        'm' => Duration::from_millis(amount),
+        'u' => Duration::from_micros(amount),
+        'n' => Duration::from_nanos(amount),
+        _ => return None,
+    })
 }
 
 /// The transport's own refusals say what is wrong in words only; these carry a reason like all others.
@@ -143,4 +187,30 @@ fn explain_transport_refusal(response: http::Response<Body>) -> http::Response<B
         | Code::Unauthenticated => return response,
     };
     status(&refusal).into_http()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_read_as_grpc_writes_them() {
+        for (value, millis) in [
+            ("2H", Some(7_200_000)),
+            ("1M", Some(60_000)),
+            ("120S", Some(120_000)),
+            ("250m", Some(250)),
+            ("5000u", Some(5)),
+            ("7000000n", Some(7)),
+            ("", None),
+            ("S", None),
+            ("1", None),
+            ("-1S", None),
+            ("+1S", None),
+            ("123456789S", None),
+            ("1é", None),
+        ] {
+            assert_eq!(parse_timeout(value).map(|span| span.as_millis()), millis, "{value:?}");
+        }
+    }
 }

@@ -29,8 +29,6 @@ use crate::{domain::Clock, flows::Flows};
 
 /// Longest message that is taken, bytes; the contract says so.
 const MAX_MESSAGE: usize = 128 * 1024;
-/// How long a call may take whose caller set no deadline.
-const NO_DEADLINE: Duration = Duration::from_secs(60);
 /// Calls of one connection at a time.
 const MAX_STREAMS: u32 = 1024;
 /// How long to wait after a connection could not be accepted.
@@ -125,6 +123,7 @@ pub async fn assemble(api: Api) -> Result<(GrpcServer, Health), tonic_reflection
     health.set(false).await;
     let Api { flows, callers, clock } = api;
     let started = clock.now();
+    let stopping = flows.stopping().clone();
     let integration = IntegrationServiceServer::new(Integration { flows: Arc::clone(&flows) })
         .max_decoding_message_size(MAX_MESSAGE);
     let admin =
@@ -137,8 +136,7 @@ pub async fn assemble(api: Api) -> Result<(GrpcServer, Health), tonic_reflection
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let router = Server::builder()
-        .layer(DoorLayer::new(callers, calls.clone()))
-        .timeout(NO_DEADLINE)
+        .layer(DoorLayer::new(callers, calls.clone(), stopping))
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(Duration::from_secs(60)))

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
@@ -122,7 +123,10 @@ fn configuration(path: &Path) -> Result<Config, Failure> {
 
 fn in_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::new(ExitCode::OsErr, error))?;
-    runtime.block_on(work)
+    let ended = runtime.block_on(work);
+    // A look-up of a name that hangs must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {

@@ -105,8 +105,8 @@ pub async fn run(
     }
     let mut housekeeping = JoinSet::new();
     housekeeping.spawn(sweep(Arc::clone(&flows)));
-    housekeeping.spawn(watch_store(Arc::clone(&store), health.clone()));
     health.set(true).await;
+    housekeeping.spawn(watch_store(Arc::clone(&store), health.clone()));
     ready();
 
     let ended = tokio::select! {
@@ -122,8 +122,9 @@ pub async fn run(
     tracing::info!("stopping: no new calls; those in flight have ten seconds");
     housekeeping.abort_all();
     health.set(false).await;
-    let _ = stop.send(true);
+    // From here on nobody is let in; then the connections are told to close.
     flows.stop();
+    let _ = stop.send(true);
     let drain = async {
         server.finish().await;
         flows.finish().await;

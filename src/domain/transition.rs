@@ -284,18 +284,19 @@ impl Session {
                 self.verifier = None;
                 self.failure = None;
             }
-            ExchangeEnd::Refused { verdict, said } if verdict.keeps_session => {
-                self.reopen(before, verdict.reason, said);
-            }
             ExchangeEnd::Refused { verdict, said } => {
-                let first_error =
-                    if verdict.reason == Reason::InvalidGrant { self.server_error() } else { None };
-                self.fail(now, verdict.reason, Stage::Token, Some(ProviderSaid { first_error, ..said }));
+                let said = ProviderSaid { first_error: self.first_error(), ..said };
+                if verdict.keeps_session {
+                    self.reopen(before, verdict.reason, said);
+                } else {
+                    self.fail(now, verdict.reason, Stage::Token, Some(said));
+                }
             }
             ExchangeEnd::NeverSent { said } => {
                 if let Some(spent) = &mut self.spent {
                     spent.sends = spent.sends.saturating_sub(1);
                 }
+                let said = ProviderSaid { first_error: self.first_error(), ..said };
                 self.reopen(before, Reason::ProviderUnreachable, said);
             }
             ExchangeEnd::Lost { reason, said } => {
@@ -307,11 +308,12 @@ impl Session {
         Ok(())
     }
 
-    /// The server error that an earlier attempt got: it probably spent the code.
-    fn server_error(&self) -> Option<String> {
-        let failure = self.failure.as_ref().filter(|failure| failure.reason == Reason::ProviderError)?;
+    /// The first server error that an earlier attempt got: that one may have spent the code.
+    fn first_error(&self) -> Option<String> {
+        let failure = self.failure.as_ref()?;
         let said = failure.said.as_ref()?;
-        Some(format!("{} {}", said.http_status, said.error).trim_end().to_owned())
+        let own = || format!("{} {}", said.http_status, said.error).trim_end().to_owned();
+        said.first_error.clone().or_else(|| (failure.reason == Reason::ProviderError).then(own))
     }
 
     /// "As it was": back to the open status before. The state stays bound to its code.

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::time;
-
 use super::{
     Client, Flows,
-    flight::{Flight, Passengers},
+    flight::{Passengers, Seat},
     retry::{may_repeat, pauses},
 };
 use crate::{
     domain::{
-        AccessToken, AuthorizationCode, Binding, Callback, ClaimsEnd, CodeVerifier, ExchangeEnd, Presented,
+        AccessToken, AuthorizationCode, Binding, Callback, CodeVerifier, ExchangeEnd, Presented,
         ProviderSaid, Reason, Refusal, Session, SessionId, Stage, Taken, Viewer,
     },
     provider::{Provider, TokenRequest},
@@ -35,7 +33,7 @@ type Outcome = Result<Session, Refusal>;
 /// What a presented callback meets.
 enum Met {
     /// An exchange under way, launched for it or before.
-    Flight(Flight<Outcome>),
+    Flight(Seat<Outcome>),
     /// An outcome that is there already.
     Outcome(Box<Outcome>),
 }
@@ -59,7 +57,7 @@ impl Flows {
         // From here on the work belongs to the daemon: a caller that stops waiting leaves it running.
         let meeting = self.tasks.spawn(async move { flows.present(provider, take).await });
         let outcome = match meeting.await {
-            Ok(Ok(Met::Flight(flight))) => flight.outcome().await,
+            Ok(Ok(Met::Flight(seat))) => seat.outcome().await,
             Ok(Ok(Met::Outcome(outcome))) => Some(*outcome),
             Ok(Err(refusal)) => Some(Err(refusal)),
             Err(_) => None,
@@ -74,8 +72,8 @@ impl Flows {
     /// take asks for. Between the two nothing can change: the session's key is held.
     async fn present(self: Arc<Self>, provider: Arc<dyn Provider>, take: Take) -> Result<Met, Refusal> {
         let mut boarding = self.completions.board(take.state.session).await;
-        let met = match boarding.under_way() {
-            Some(flight) => self.store.admit(take).await.map(|_| Met::Flight(flight)),
+        let met = match boarding.join() {
+            Some(seat) => self.store.admit(take).await.map(|_| Met::Flight(seat)),
             None => self.store.take(self.now(), take.clone()).await.map(|(session, taken)| {
                 let (flows, id) = (Arc::clone(&self), session.id);
                 match (taken, take.presented.clone()) {
@@ -122,13 +120,19 @@ impl Flows {
             let Some(pause) = pauses.next().filter(|_| may_repeat(refusal.reason)) else {
                 return Err(refusal);
             };
-            time::sleep(pause).await;
-            if !passengers.are_waiting() {
+            if !self.pause(pause).await || !passengers.are_waiting() {
                 return Err(refusal);
             }
-            match self.store.take(self.now(), take.clone()).await? {
-                (taken, Taken::Send { verifier: again }) => (session, verifier) = (taken, again),
-                (ended, Taken::FetchClaims { .. } | Taken::Ended | Taken::Replay) => return answer(ended),
+            match self.store.take(self.now(), take.clone()).await {
+                Ok((taken, Taken::Send { verifier: again })) => (session, verifier) = (taken, again),
+                Ok((ended, Taken::FetchClaims { .. } | Taken::Ended | Taken::Replay)) => {
+                    return answer(ended);
+                }
+                // It ended during the pause: what ended it is the answer, not that its callback is spent.
+                Err(_) => {
+                    let now = self.store.session(self.now(), &take.viewer, &Lookup::Id(id)).await?;
+                    return if now.ended().is_some() { answer(now) } else { Err(refusal) };
+                }
             }
         }
     }
@@ -179,11 +183,10 @@ impl Flows {
         let mut pauses = pauses();
         loop {
             let end = provider.userinfo(&token).await;
-            let repeat = matches!(&end, ClaimsEnd::Failed { reason, .. } if may_repeat(*reason));
             let outcome = answer(self.store.end_claims(self.now(), id, end).await?);
-            let Some(pause) = pauses.next().filter(|_| repeat && outcome.is_err()) else { return outcome };
-            time::sleep(pause).await;
-            if !passengers.are_waiting() {
+            let repeat = outcome.as_ref().is_err_and(|refusal| may_repeat(refusal.reason));
+            let Some(pause) = pauses.next().filter(|_| repeat) else { return outcome };
+            if !self.pause(pause).await || !passengers.are_waiting() {
                 return outcome;
             }
         }
@@ -207,7 +210,9 @@ impl ExchangeEnd {
         match self {
             Self::Token { token, life } => Self::Token { token, life },
             Self::Refused { verdict, said } => Self::Refused { verdict, said: counted(said) },
-            Self::NeverSent { said } => Self::NeverSent { said: counted(said) },
+            Self::NeverSent { said } => {
+                Self::NeverSent { said: ProviderSaid { attempts: attempts.saturating_sub(1), ..said } }
+            }
             Self::Lost { reason, said } => Self::Lost { reason, said: counted(said) },
         }
     }

@@ -28,8 +28,7 @@ type Slots<K, T> = Arc<Mutex<HashMap<K, Arc<Slot<T>>>>>;
 type Slot<T> = tokio::sync::Mutex<Option<Flight<T>>>;
 
 /// One run of some work, waited for by any number of callers.
-#[derive(Clone)]
-pub(super) struct Flight<T> {
+struct Flight<T> {
     /// None until it has landed; then the outcome, which is none itself when the work ended by a panic.
     landed: watch::Receiver<Option<Option<T>>>,
     passengers: Passengers,
@@ -65,9 +64,20 @@ impl<T: Clone> Flight<T> {
         self.landed.borrow().is_some()
     }
 
+    fn seat(&self) -> Seat<T> {
+        Seat { landed: self.landed.clone(), _passenger: self.passengers.enter() }
+    }
+}
+
+/// A caller's place in a flight: the flight knows of him from now on, until he drops it.
+pub(super) struct Seat<T> {
+    landed: watch::Receiver<Option<Option<T>>>,
+    _passenger: Passenger,
+}
+
+impl<T: Clone> Seat<T> {
     /// Waits for the outcome; none when the work ended by a panic.
     pub(super) async fn outcome(mut self) -> Option<T> {
-        let _passenger = self.passengers.enter();
         let landed = self.landed.wait_for(Option::is_some).await;
         landed.ok().and_then(|outcome| outcome.clone().flatten())
     }
@@ -123,19 +133,21 @@ where
     K: Copy + Eq + Hash + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
-    /// The flight that is under way. One that has landed is none: what it did stands in the store.
-    pub(super) fn under_way(&self) -> Option<Flight<T>> {
-        self.slot.clone().filter(|flight| !flight.has_landed())
+    /// A seat in the flight that is under way. One that has landed is none: what it did stands in the store.
+    pub(super) fn join(&self) -> Option<Seat<T>> {
+        self.slot.as_ref().filter(|flight| !flight.has_landed()).map(Flight::seat)
     }
 
-    /// Launches work, which goes on whoever waits for it.
-    pub(super) fn launch<W>(&mut self, work: impl FnOnce(Passengers) -> W) -> Flight<T>
+    /// Launches work, which goes on whoever waits for it, and takes the first seat.
+    pub(super) fn launch<W>(&mut self, work: impl FnOnce(Passengers) -> W) -> Seat<T>
     where
         W: Future<Output = T> + Send + 'static,
     {
-        let passengers = Passengers::default();
-        let work = AssertUnwindSafe(work(passengers.clone())).catch_unwind();
         let (land, landed) = watch::channel(None);
+        let flight = Flight { landed, passengers: Passengers::default() };
+        // The first seat is taken before the work begins: it may ask at once whether anybody waits.
+        let seat = flight.seat();
+        let work = AssertUnwindSafe(work(flight.passengers.clone())).catch_unwind();
         let room = Room { slots: Arc::clone(&self.room.slots), key: self.room.key };
         self.tasks.spawn(async move {
             let outcome = work.await.ok();
@@ -143,9 +155,8 @@ where
             let _ = land.send(Some(outcome));
             drop(room);
         });
-        let flight = Flight { landed, passengers };
-        *self.slot = Some(flight.clone());
-        flight
+        *self.slot = Some(flight);
+        seat
     }
 }
 
@@ -164,16 +175,16 @@ mod tests {
         let flights = Flights::<u8, u32>::new(TaskTracker::new());
         let (land, landing) = oneshot::channel();
         let mut boarding = flights.board(1).await;
-        assert!(boarding.under_way().is_none());
+        assert!(boarding.join().is_none());
         let first = boarding.launch(|_| async { landing.await.unwrap() });
         drop(boarding);
         let boarding = flights.board(1).await;
-        let second = boarding.under_way().unwrap();
+        let second = boarding.join().unwrap();
         drop(boarding);
-        assert!(flights.board(2).await.under_way().is_none(), "another key is another flight");
+        assert!(flights.board(2).await.join().is_none(), "another key is another flight");
         land.send(7).unwrap();
         assert_eq!((first.outcome().await, second.outcome().await), (Some(7), Some(7)));
-        assert!(flights.board(1).await.under_way().is_none(), "landed");
+        assert!(flights.board(1).await.join().is_none(), "landed");
     }
 
     #[tokio::test]
@@ -185,12 +196,9 @@ mod tests {
             let () = asked.await.unwrap();
             passengers.are_waiting()
         });
-        let leaving = tokio::spawn(flight.clone().outcome());
-        tokio::task::yield_now().await;
-        leaving.abort();
-        assert!(leaving.await.is_err());
+        let mut landed = flight.landed.clone();
+        drop(flight);
         ask.send(()).unwrap();
-        let mut landed = flight.landed;
         assert_eq!(*landed.wait_for(Option::is_some).await.unwrap(), Some(Some(false)));
         flights.tasks.close();
         flights.tasks.wait().await;

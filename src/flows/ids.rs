@@ -14,9 +14,14 @@ impl IdSource {
         Self(AtomicU64::new(newest.as_millis()))
     }
 
+    /// While the clock stands behind the newest id, each id takes the next millisecond, so that their order stays that of
+    /// their making.
     pub(super) fn next(&self, now: Timestamp) -> Result<SessionId, Refusal> {
-        let before = self.0.fetch_max(now.as_millis(), Ordering::Relaxed);
-        Ok(SessionId::new(Timestamp::from_millis(before.max(now.as_millis())), random()?))
+        let now = now.as_millis();
+        let after = |before: u64| if now >= before { now } else { before.saturating_add(1) };
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| Some(after(before)));
+        let time = after(before.unwrap_or_else(|before| before));
+        Ok(SessionId::new(Timestamp::from_millis(time), random()?))
     }
 }
 
@@ -40,6 +45,6 @@ mod tests {
         let times: Vec<_> = [500, 1500, 1400, 2000]
             .map(|now| source.next(Timestamp::from_millis(now)).unwrap().time().as_millis())
             .into();
-        assert_eq!(times, [1000, 1500, 1500, 2000]);
+        assert_eq!(times, [1001, 1500, 1501, 2000]);
     }
 }

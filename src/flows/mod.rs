@@ -14,8 +14,9 @@ mod token;
 mod watch;
 mod webhook;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use tokio::time;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
@@ -126,9 +127,19 @@ impl Flows {
         viewer.clients.get(&name).and_then(|name| self.clients.get(name)).ok_or_else(unknown)
     }
 
-    /// Ends what would go on for ever: streams. Call it when the daemon stops.
+    /// Ends what would go on for ever, streams, and what would begin anew, retries. Call it when the daemon stops.
     pub fn stop(&self) {
         self.stopping.cancel();
+    }
+
+    /// Cancelled when the daemon stops.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    /// Pauses. Answers whether to go on: not when the daemon stops meanwhile.
+    async fn pause(&self, span: Duration) -> bool {
+        self.stopping.run_until_cancelled(time::sleep(span)).await.is_some()
     }
 
     /// Waits until all that was begun at the provider has ended and is recorded. Call it when no new work comes in.

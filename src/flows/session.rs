@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::time;
-
 use super::{
     Flows,
+    flight::Passengers,
     retry::{may_repeat, pauses},
 };
 use crate::{
@@ -40,12 +39,14 @@ impl Flows {
         let provider_session = session.provider_session.clone().ok_or(Reason::ProviderSessionUnknown)?;
         let client = self.clients.get(&session.client).ok_or(Reason::SessionNotFound)?;
         let mut boarding = self.refreshes.board(session.id).await;
-        let flight = boarding.under_way().unwrap_or_else(|| {
+        let seat = boarding.join().unwrap_or_else(|| {
             let (flows, provider) = (Arc::clone(self), Arc::clone(&client.provider));
-            boarding.launch(|_| async move { flows.ask(provider, session.id, provider_session).await })
+            boarding.launch(|passengers| async move {
+                flows.ask(provider, session.id, provider_session, passengers).await
+            })
         });
         drop(boarding);
-        let asked = flight.outcome().await.unwrap_or_else(|| Err(Reason::Internal.into()));
+        let asked = seat.outcome().await.unwrap_or_else(|| Err(Reason::Internal.into()));
         // What the answer changed is there; each caller reads it for himself.
         let session = self.session(viewer, lookup).await?;
         let has_run_out = session.ended().is_some_and(|ended| ended.status == Terminal::Expired);
@@ -63,6 +64,7 @@ impl Flows {
         provider: Arc<dyn Provider>,
         id: SessionId,
         provider_session: ProviderSessionId,
+        passengers: Passengers,
     ) -> Result<(), Refusal> {
         let mut pauses = pauses();
         loop {
@@ -77,7 +79,9 @@ impl Flows {
             let Some(pause) = pauses.next().filter(|_| may_repeat(refusal.reason)) else {
                 return Err(refusal);
             };
-            time::sleep(pause).await;
+            if !self.pause(pause).await || !passengers.are_waiting() {
+                return Err(refusal);
+            }
         }
     }
 }

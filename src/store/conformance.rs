@@ -113,6 +113,13 @@ async fn get(store: &Arc<dyn Store>, seconds: u64, number: u8) -> Session {
     store.session(at(seconds), &viewer("checkout"), &Lookup::Id(state(number, 0).session)).await.unwrap()
 }
 
+async fn get_at(store: &Arc<dyn Store>, seconds: u64, started: u64, number: u8) -> Session {
+    store
+        .session(at(seconds), &viewer("checkout"), &Lookup::Id(state(number, started).session))
+        .await
+        .unwrap()
+}
+
 async fn a_session_survives_and_is_seen_by_its_own_only(backend: &impl Backend) {
     let store = backend.open(run(1));
     let started = store.start(at(0), new_session(0, 1)).await.unwrap();
@@ -416,9 +423,15 @@ async fn a_clock_that_was_wrong_does_not_stop_the_sweep(backend: &impl Backend) 
         let new = NewSession { id: SessionId::new(at(year).wall, [number; 10]), ..new_session(0, number) };
         store.start(at(0), new).await.unwrap();
     }
-    assert_eq!(sweep_all(&store, 1799).await, (1, 1), "what comes from the future is over");
+    assert_eq!(
+        get_at(&store, 0, year, 1).await.ended().unwrap().status,
+        Terminal::Expired,
+        "from the future: over"
+    );
+    assert_eq!(sweep_all(&store, 1799).await, (0, 0), "but kept as it is: the clock may be set right");
     assert_eq!(sweep_all(&store, 1801).await, (19, 0));
     assert_eq!(sweep_all(&store, 5401).await, (0, 19));
+    assert_eq!(store.status().sessions, 1);
 }
 
 /// The wall clock is set forward by a day while nothing else happens: the boot clock knows better.

@@ -283,6 +283,11 @@ fn invalid_grant_after_a_server_error_tells_both() {
     take(&mut session, 1, &code(1, false)).unwrap();
     let said = ProviderSaid { http_status: 503, error: "server_error".into(), ..ProviderSaid::default() };
     session.exchange_ended(at(2), ExchangeEnd::Refused { verdict: token_verdict(503, None), said }).unwrap();
+    // Whatever stands between does not hide it.
+    take(&mut session, 3, &code(1, false)).unwrap();
+    session.exchange_ended(at(3), ExchangeEnd::NeverSent { said: ProviderSaid::default() }).unwrap();
+    take(&mut session, 3, &code(1, false)).unwrap();
+    session.exchange_ended(at(3), refused(402, Some("payment_required"))).unwrap();
     take(&mut session, 3, &code(1, false)).unwrap();
     session.exchange_ended(at(4), refused(400, Some("invalid_grant"))).unwrap();
     let refusal = session.outcome().unwrap_err();

@@ -211,6 +211,9 @@ impl Store for RedbStore {
             let mut progress = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
             sweep::find(&self.database, &codec, &mut progress, now, run, self.retention)?
         };
+        if due.is_nothing() {
+            return Ok(Swept { more: due.more, ..Swept::default() });
+        }
         self.writer.write_surely(move |tables| sweep::apply(tables, &codec, now, run, &due)).await
     }
 

@@ -17,22 +17,28 @@ use super::{
     tables::{Change, OperationError, Outcome, SESSIONS_TABLE, Tables, database, put_session},
     unreadable,
 };
-use crate::domain::{Moment, RunId, SESSION_LIFE, SessionId};
+use crate::domain::{
+    FromTheFuture, Moment, RunId, SESSION_LIFE, Session, SessionId, Timestamp, TokenStanding,
+};
 
 /// Most sessions that one bite settles, and removes. Each costs the writer a few microseconds for each row that belongs to
 /// it, so that a bite holds other writes up for well under two milliseconds.
-const BITE: usize = 128;
+const BITE: usize = 64;
+
+/// Most rows at the front of the table whose age nobody knows that a bite walks past to find those that are old.
+const MOST_PASSED_OVER: usize = 16 * BITE;
 
 /// How far the sweep has come.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// The last session that was looked at for its end.
     passed: Option<SessionId>,
-    /// Those passed that time can still change: in exchange, or holding a token that will run out.
-    unfinished: BTreeSet<SessionId>,
-    /// Which of them was looked at last.
-    turn: Option<SessionId>,
+    /// Those passed that time can still change, in exchange or holding a token, by when to look again.
+    unfinished: BTreeSet<(Timestamp, SessionId)>,
 }
+
+/// When to look again at a session that has not changed although its time had come, by the wall clock.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What one bite has to do.
 #[derive(Debug, Default)]
@@ -43,6 +49,26 @@ pub(super) struct Due {
     old: Vec<SessionId>,
     /// Whether there may be more.
     pub(super) more: bool,
+}
+
+impl Progress {
+    /// Notes when to look at a session again, if time can still change it.
+    fn remember(&mut self, session: &Session, now: Moment) {
+        let by_time = match session.token {
+            TokenStanding::Held { since, life, .. } => since.wall.plus(life),
+            TokenStanding::None | TokenStanding::Revoked | TokenStanding::Expired => now.wall,
+        };
+        if session.is_unfinished() {
+            self.unfinished.insert((by_time.max(now.wall.plus(LOOK_AGAIN)), session.id));
+        }
+    }
+}
+
+impl Due {
+    /// Whether there is nothing to do.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.changed.is_empty() && self.old.is_empty()
+    }
 }
 
 /// Finds what is due. Reads outside the writer.
@@ -67,59 +93,52 @@ pub(super) fn find(
             due.more = true;
             break;
         }
-        // A record that does not open is left to whoever asks for it: its error names it.
-        if let Ok(StoredSession { mut session, .. }) = codec.session(id, record.value()) {
-            if !session.created.is_over(SESSION_LIFE, now) {
+        // A record that does not open is left to whoever asks for it: its error names it. One from the future reads
+        // expired, but is left as it is: the clock may be wrong, and may be set right.
+        if let Ok(StoredSession { mut session, .. }) = codec.session(id, record.value())
+            && let Ok(age) = session.created.age(now)
+        {
+            if age < SESSION_LIFE {
                 break;
             }
             if session.settle(now, run) {
                 due.changed.push(id);
             }
-            if session.is_unfinished() {
-                progress.unfinished.insert(id);
-            }
+            progress.remember(&session, now);
         }
         progress.passed = Some(id);
     }
 
-    let after = progress.turn.map_or(Bound::Unbounded, Bound::Excluded);
-    let turn: Vec<_> = progress.unfinished.range((after, Bound::Unbounded)).take(BITE).copied().collect();
-    progress.turn = if turn.len() == BITE { turn.last().copied() } else { None };
-    for id in turn {
-        let record = sessions.get(id.as_bytes()).map_err(unreadable)?;
-        let opened = record.and_then(|record| codec.session(id, record.value()).ok());
-        let is_changed =
-            opened.map(|mut stored| (stored.session.settle(now, run), stored.session.is_unfinished()));
-        match is_changed {
-            Some((_, true)) => {}
-            Some((is_changed, false)) => {
-                progress.unfinished.remove(&id);
-                if is_changed {
-                    due.changed.push(id);
-                }
-            }
-            None => {
-                progress.unfinished.remove(&id);
-            }
+    while let Some((time, id)) = progress.unfinished.first().copied() {
+        if time > now.wall || due.changed.len() >= 2 * BITE {
+            due.more |= time <= now.wall;
+            break;
         }
+        progress.unfinished.pop_first();
+        let record = sessions.get(id.as_bytes()).map_err(unreadable)?;
+        let Some(Ok(mut stored)) = record.map(|record| codec.session(id, record.value())) else { continue };
+        if stored.session.settle(now, run) {
+            due.changed.push(id);
+        }
+        progress.remember(&stored.session, now);
     }
 
-    for row in sessions.iter().map_err(unreadable)? {
+    for (count, row) in sessions.iter().map_err(unreadable)?.enumerate() {
         let (id, record) = row.map_err(unreadable)?;
         let id = SessionId::from_bytes(id.value());
-        if due.old.len() == BITE {
-            due.more = true;
+        if due.old.len() == BITE || count == MOST_PASSED_OVER {
+            due.more |= due.old.len() == BITE;
             break;
         }
-        let is_old = match codec.session(id, record.value()) {
-            Ok(stored) => stored.session.created.is_over(SESSION_LIFE + retention, now),
+        match codec.session(id, record.value()).map(|stored| stored.session.created.age(now)) {
+            Ok(Ok(age)) if age >= SESSION_LIFE + retention => due.old.push(id),
+            Ok(Ok(_)) => break,
+            // Of an age that nobody knows: it stays until the clock has caught up with it.
+            Ok(Err(FromTheFuture)) => {}
             // Its id is all that is known of its age.
-            Err(_) => id.time().plus(SESSION_LIFE).plus(retention) < now.wall,
-        };
-        if !is_old {
-            break;
+            Err(_) if id.time().plus(SESSION_LIFE).plus(retention) < now.wall => due.old.push(id),
+            Err(_) => {}
         }
-        due.old.push(id);
     }
     Ok(due)
 }
