@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest, Sha256};
 
-use crate::domain::{BootTime, Clock, Moment, Timestamp};
+use crate::domain::{BootTime, Clock, Moment, Timestamp, millis};
 
 /// Where Linux tells which boot this is: another text after each.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -35,7 +35,6 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     fn now(&self) -> Moment {
         let since_boot = since_boot();
-        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         Moment {
             wall: Timestamp::from_millis(millis(self.wall_at_boot + since_boot)),
             boot: BootTime { boot: self.boot, millis: millis(since_boot) },

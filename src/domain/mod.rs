@@ -38,6 +38,6 @@ pub use session::{
     At, CODE_LIFE, Ended, Failure, MAX_SENDS, OpenStatus, ProviderStatus, REPLAY_WINDOW, SESSION_LIFE,
     Session, Spent, Terminal, TokenStanding,
 };
-pub use time::{BootTime, Clock, FromTheFuture, Moment, Timestamp};
+pub use time::{BootTime, Clock, FromTheFuture, Moment, Timestamp, millis};
 pub use transition::{ClaimsEnd, ExchangeEnd, PresentedHashes, Taken};
 pub use viewer::Viewer;

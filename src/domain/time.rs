@@ -93,7 +93,8 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn now(&self) -> Moment;
 }
 
-fn millis(span: Duration) -> u64 {
+/// A span in whole milliseconds; stops at the end of time instead of overflowing.
+pub fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Client, Flows,
     flight::{Passengers, Seat},
-    retry::{may_repeat, pauses},
+    retry::Retries,
 };
 use crate::{
     domain::{
@@ -110,17 +110,14 @@ impl Flows {
         mut verifier: CodeVerifier,
         passengers: Passengers,
     ) -> Outcome {
-        let mut pauses = pauses();
+        let mut retries = Retries::new(&passengers, &self.stopping);
         loop {
             let id = session.id;
             let refusal = match self.exchange_once(&provider, session, code.clone(), verifier).await {
                 Ok(token) => return self.fetch_claims(provider, id, token, passengers).await,
                 Err(refusal) => refusal,
             };
-            let Some(pause) = pauses.next().filter(|_| may_repeat(refusal.reason)) else {
-                return Err(refusal);
-            };
-            if !self.pause(pause).await || !passengers.are_waiting() {
+            if !retries.again(refusal.reason).await {
                 return Err(refusal);
             }
             match self.store.take(self.now(), take.clone()).await {
@@ -180,14 +177,13 @@ impl Flows {
         token: AccessToken,
         passengers: Passengers,
     ) -> Outcome {
-        let mut pauses = pauses();
+        let mut retries = Retries::new(&passengers, &self.stopping);
         loop {
             let end = provider.userinfo(&token).await;
             let outcome = answer(self.store.end_claims(self.now(), id, end).await?);
-            let repeat = outcome.as_ref().is_err_and(|refusal| may_repeat(refusal.reason));
-            let Some(pause) = pauses.next().filter(|_| repeat) else { return outcome };
-            if !self.pause(pause).await || !passengers.are_waiting() {
-                return outcome;
+            match &outcome {
+                Err(refusal) if retries.again(refusal.reason).await => {}
+                Ok(_) | Err(_) => return outcome,
             }
         }
     }

@@ -14,9 +14,8 @@ mod token;
 mod watch;
 mod webhook;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
-use tokio::time;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
@@ -135,11 +134,6 @@ impl Flows {
     /// Cancelled when the daemon stops.
     pub fn stopping(&self) -> &CancellationToken {
         &self.stopping
-    }
-
-    /// Pauses. Answers whether to go on: not when the daemon stops meanwhile.
-    async fn pause(&self, span: Duration) -> bool {
-        self.stopping.run_until_cancelled(time::sleep(span)).await.is_some()
     }
 
     /// Waits until all that was begun at the provider has ended and is recorded. Call it when no new work comes in.

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
 
+use super::flight::Passengers;
 use crate::domain::Reason;
 
 /// Pause before the second attempt; the third waits twice as long. The provider's page suggests just this.
@@ -11,9 +14,30 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Attempts of one call beside the first.
 const RETRIES: usize = 2;
 
+/// The retries that one call has for one request.
+pub(super) struct Retries {
+    pauses: ExponentialBackoff,
+    passengers: Passengers,
+    stopping: CancellationToken,
+}
+
+impl Retries {
+    /// Retries for as long as somebody waits and the daemon does not stop.
+    pub(super) fn new(passengers: &Passengers, stopping: &CancellationToken) -> Self {
+        Self { pauses: pauses(), passengers: passengers.clone(), stopping: stopping.clone() }
+    }
+
+    /// After an attempt that ended so: pauses, and answers whether to make another.
+    pub(super) async fn again(&mut self, reason: Reason) -> bool {
+        let Some(pause) = self.pauses.next().filter(|_| may_repeat(reason)) else { return false };
+        let paused = self.stopping.run_until_cancelled(time::sleep(pause)).await;
+        paused.is_some() && self.passengers.are_waiting()
+    }
+}
+
 /// The pauses between the attempts of one call, each with up to its own length of jitter on top, so that many callers
 /// that met one outage do not come back together.
-pub(super) fn pauses() -> impl Iterator<Item = Duration> + Send {
+fn pauses() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(FIRST_PAUSE)
         .with_factor(2.0)
@@ -23,7 +47,7 @@ pub(super) fn pauses() -> impl Iterator<Item = Duration> + Send {
 }
 
 /// Whether a request that ended so may be sent again. A 4xx never, a lost answer never.
-pub(super) fn may_repeat(reason: Reason) -> bool {
+fn may_repeat(reason: Reason) -> bool {
     matches!(reason, Reason::ProviderError | Reason::ProviderUnreachable)
 }
 

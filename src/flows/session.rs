@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    Flows,
-    flight::Passengers,
-    retry::{may_repeat, pauses},
-};
+use super::{Flows, flight::Passengers, retry::Retries};
 use crate::{
     domain::{At, ProviderSessionId, Reason, Refusal, Session, SessionId, Terminal, Viewer},
     provider::Provider,
@@ -66,7 +62,7 @@ impl Flows {
         provider_session: ProviderSessionId,
         passengers: Passengers,
     ) -> Result<(), Refusal> {
-        let mut pauses = pauses();
+        let mut retries = Retries::new(&passengers, &self.stopping);
         loop {
             let refusal = match provider.session(&provider_session).await {
                 Ok(None) => return Ok(()),
@@ -76,10 +72,7 @@ impl Flows {
                 }
                 Err(refusal) => refusal,
             };
-            let Some(pause) = pauses.next().filter(|_| may_repeat(refusal.reason)) else {
-                return Err(refusal);
-            };
-            if !self.pause(pause).await || !passengers.are_waiting() {
+            if !retries.again(refusal.reason).await {
                 return Err(refusal);
             }
         }

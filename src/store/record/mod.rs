@@ -2,8 +2,6 @@
 
 mod session;
 
-use std::time::Duration;
-
 use prost::Message;
 
 use self::session::{read_session, sealed_session, session_record};
@@ -201,10 +199,6 @@ fn read_moment(moment: Option<stored::Moment>) -> Result<Moment, Damage> {
         wall: Timestamp::from_millis(moment.wall_ms),
         boot: BootTime { boot: moment.boot, millis: moment.boot_ms },
     })
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Damage> {

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::value::RawValue;
 
-use super::{Damage, fixed, millis, moment, named, optional, read_moment, stored};
+use super::{Damage, fixed, moment, named, optional, read_moment, stored};
 use crate::domain::{
     AccessToken, At, CallerName, ClientName, CodeVerifier, Ended, Failure, KeyedHash, OpenStatus,
     ProviderSaid, ProviderSessionId, Reason, RunId, Scope, Session, SessionId, Spent, Stage, Terminal,
-    Timestamp, TokenStanding, Userinfo,
+    Timestamp, TokenStanding, Userinfo, millis,
 };
 
 pub(super) fn session_record(
