@@ -4,6 +4,7 @@
 //! [`Refusal`]. The store calls it inside its write transaction; the flows perform what it asks for.
 
 mod answer;
+mod budget;
 mod callback;
 mod catalogue;
 mod claims;
@@ -21,6 +22,7 @@ mod transition;
 mod viewer;
 
 pub use answer::{Verdict, api_reason, is_bearer, token_verdict};
+pub use budget::{Budget, BudgetKind, BudgetTerms, Closure, HeldSlot, Outlook, SlotEnd, SlotId};
 pub use callback::{Callback, CallbackParameters, Presented, parse_callback_url, parse_parameters};
 pub use claims::{Userinfo, UserinfoError};
 pub use event::{Envelope, MAX_WEBHOOK_BYTES, verify_signature};
@@ -39,5 +41,5 @@ pub use session::{
     Session, Spent, Terminal, TokenStanding,
 };
 pub use time::{BootTime, Clock, FromTheFuture, Moment, Timestamp, millis};
-pub use transition::{ClaimsEnd, ExchangeEnd, PresentedHashes, Taken};
+pub use transition::{ClaimsEnd, ExchangeEnd, PresentedHashes, QueryEnd, Taken};
 pub use viewer::Viewer;

@@ -100,6 +100,20 @@ pub enum ClaimsEnd {
     },
 }
 
+/// How asking the provider about its session ended.
+#[derive(Debug)]
+pub enum QueryEnd {
+    /// With a status; none where it is not a documented one.
+    Status(Option<ProviderStatus>),
+    /// Otherwise.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// Whether the request was made at all.
+        was_sent: bool,
+    },
+}
+
 impl Session {
     /// Brings the session up to the present: what time or the end of a run has decided is decided here, for every view
     /// and before every transition, sweeper or not. Answers whether anything changed.

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, unreachable_pub)]
 
 mod bad_input;
+mod budgets;
 mod callers;
 mod commands;
 mod crash;

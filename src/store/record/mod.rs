@@ -1,9 +1,11 @@
 //! The stored form of what is remembered: prost messages of the store's own, with what is secret sealed inside.
 
+mod budget;
 mod session;
 
 use prost::Message;
 
+pub(super) use self::budget::{decode_budget, encode_budget};
 use self::session::{read_session, sealed_session, session_record};
 use super::{
     Event, StoreError,

@@ -18,6 +18,8 @@ pub(super) const PROVIDER_SESSIONS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> =
     TableDefinition::new("provider_sessions");
 /// Keyed hash of caller, client and request id → `RequestRecord`, sealed.
 pub(super) const REQUESTS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new(REQUESTS);
+/// Keyed hash of kind and credential → `BudgetRecord`.
+pub(super) const BUDGETS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("budgets");
 /// [`event_key`] → `EventRecord`.
 pub(super) const EVENTS_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(EVENTS);
 /// Keyed hash of client and body → sequence number of the event that brought it.
@@ -71,6 +73,7 @@ pub(super) struct Tables<'t> {
     pub(super) codes: Table<'t, [u8; 32], [u8; 16]>,
     pub(super) provider_sessions: Table<'t, [u8; 32], &'static [u8]>,
     pub(super) requests: Table<'t, [u8; 32], &'static [u8]>,
+    pub(super) budgets: Table<'t, [u8; 32], &'static [u8]>,
     pub(super) events: Table<'t, &'static [u8], &'static [u8]>,
     pub(super) webhooks: Table<'t, [u8; 32], u64>,
     pub(super) inner_ids: Table<'t, [u8; 32], u64>,
@@ -89,6 +92,8 @@ pub(super) enum Change {
     RemoveProviderSession([u8; 32]),
     PutRequest([u8; 32], Vec<u8>),
     RemoveRequest([u8; 32]),
+    PutBudget([u8; 32], Vec<u8>),
+    RemoveBudget([u8; 32]),
     PutEvent(Vec<u8>, Vec<u8>),
     PutWebhook([u8; 32], u64),
     PutInnerId([u8; 32], u64),
@@ -102,6 +107,7 @@ impl<'t> Tables<'t> {
             codes: transaction.open_table(CODES_TABLE)?,
             provider_sessions: transaction.open_table(PROVIDER_SESSIONS_TABLE)?,
             requests: transaction.open_table(REQUESTS_TABLE)?,
+            budgets: transaction.open_table(BUDGETS_TABLE)?,
             events: transaction.open_table(EVENTS_TABLE)?,
             webhooks: transaction.open_table(WEBHOOKS_TABLE)?,
             inner_ids: transaction.open_table(INNER_IDS_TABLE)?,
@@ -132,6 +138,8 @@ impl<'t> Tables<'t> {
             Change::RemoveProviderSession(key) => drop(self.provider_sessions.remove(&key)?),
             Change::PutRequest(key, record) => drop(self.requests.insert(&key, record.as_slice())?),
             Change::RemoveRequest(key) => drop(self.requests.remove(&key)?),
+            Change::PutBudget(key, record) => drop(self.budgets.insert(&key, record.as_slice())?),
+            Change::RemoveBudget(key) => drop(self.budgets.remove(&key)?),
             Change::PutEvent(key, record) => drop(self.events.insert(key.as_slice(), record.as_slice())?),
             Change::PutWebhook(key, sequence) => drop(self.webhooks.insert(&key, sequence)?),
             Change::PutInnerId(key, sequence) => drop(self.inner_ids.insert(&key, sequence)?),

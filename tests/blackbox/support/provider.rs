@@ -87,21 +87,21 @@ impl Provider {
 
     /// How many requests have been received under a path.
     pub async fn requests(&self, path: &str) -> usize {
-        let journal: Value = self
-            .http
-            .get(format!("{}/sandbox/journal", self.url))
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
-        journal
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|entry| entry["path"].as_str().unwrap().starts_with(path))
-            .count()
+        self.journal(path).await.len()
+    }
+
+    /// What has been received under a path, in order.
+    pub async fn journal(&self, path: &str) -> Vec<Value> {
+        let answer = self.http.get(format!("{}/sandbox/journal", self.url)).send().await.unwrap();
+        let mut entries: Vec<Value> = answer.json().await.unwrap();
+        entries.retain(|entry| entry["path"].as_str().unwrap().starts_with(path));
+        entries
+    }
+
+    /// When the token requests were received, in order, by the sandbox's clock.
+    pub async fn token_request_times(&self) -> Vec<jiff::Timestamp> {
+        let journal = self.journal("/api/oauth/token").await;
+        journal.iter().map(|entry| entry["time"].as_str().unwrap().parse().unwrap()).collect()
     }
 }
 
