@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 use super::{
     caller::Caller,
     door::Patience,
+    explain::explanation,
     input::{Fields, callback, lookup, session_id, watch_lookup},
     output::{event, session, timestamp},
     proto::{self, integration_service_server::IntegrationService},
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     domain::{Reason, Refusal, Viewer},
     flows::{Complete, Flows, Start, Webhook},
+    store::Lookup,
 };
 
 /// The service over the flows.
@@ -188,8 +190,11 @@ impl IntegrationService for Integration {
 
     async fn explain_session(
         &self,
-        _: Request<proto::ExplainSessionRequest>,
+        request: Request<proto::ExplainSessionRequest>,
     ) -> Answer<proto::ExplainSessionResponse> {
-        not_yet()
+        let viewer = viewer(&request)?;
+        let id = session_id(&request.into_inner().session_id)?;
+        let session = self.flows.session(&viewer, &Lookup::Id(id)).await?;
+        Ok(Response::new(explanation(session)))
     }
 }

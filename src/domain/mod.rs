@@ -11,6 +11,7 @@ mod claims;
 mod event;
 mod id;
 mod name;
+mod next_step;
 mod pkce;
 mod reason;
 mod refusal;
@@ -18,6 +19,7 @@ mod retry_after;
 mod secret;
 mod session;
 mod time;
+mod timeline;
 mod transition;
 mod viewer;
 
@@ -28,6 +30,7 @@ pub use claims::{Userinfo, UserinfoError};
 pub use event::{Envelope, MAX_WEBHOOK_BYTES, verify_signature};
 pub use id::{EventId, IdError, RunId, SessionId, State};
 pub use name::{CallerName, ClientName, NameError, ProviderSessionId, Scope};
+pub use next_step::NextStep;
 pub use pkce::CodeChallenge;
 pub use reason::{Entry, Reason, Stage, catalogue, entry};
 pub use refusal::{ProviderSaid, Refusal, Violation, tame};
@@ -38,8 +41,9 @@ pub use secret::{
 };
 pub use session::{
     At, CODE_LIFE, Ended, Failure, MAX_SENDS, OpenStatus, ProviderStatus, REPLAY_WINDOW, SESSION_LIFE,
-    Session, Spent, Terminal, TokenStanding,
+    Session, Spent, Status, Terminal, TokenStanding,
 };
 pub use time::{BootTime, Clock, FromTheFuture, Moment, Timestamp, millis};
+pub use timeline::{Happening, Timeline, TimelineEntry};
 pub use transition::{ClaimsEnd, ExchangeEnd, PresentedHashes, QueryEnd, Taken};
 pub use viewer::Viewer;

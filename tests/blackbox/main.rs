@@ -10,6 +10,7 @@ mod crash;
 mod dev;
 mod docs;
 mod exchange;
+mod explain;
 mod main_job;
 mod session;
 mod support;

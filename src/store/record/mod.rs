@@ -2,6 +2,7 @@
 
 mod budget;
 mod session;
+mod timeline;
 
 use prost::Message;
 

@@ -14,7 +14,7 @@ use super::{
 use crate::domain::{
     AccessToken, At, BudgetTerms, ClaimsEnd, ClientName, ExchangeEnd, KeyedHash, Moment, OpenStatus,
     Presented, PresentedHashes, ProviderSessionId, ProviderStatus, Reason, Refusal, RunId, Session,
-    SessionId, SlotEnd, State, StateSecret, Taken, TokenStanding, Viewer,
+    SessionId, SlotEnd, State, StateSecret, Taken, Timeline, TokenStanding, Viewer,
 };
 
 /// A start, with everything done that needs no transaction.
@@ -60,6 +60,7 @@ pub(super) fn prepare_start(
         at: At::Open(OpenStatus::Pending),
         token: TokenStanding::None,
         userinfo: None,
+        timeline: Timeline::default(),
     };
     let stored = StoredSession { session, request: request.as_ref().map(|(key, ..)| *key) };
     let bytes = codec.session_bytes(&stored)?;
