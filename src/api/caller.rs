@@ -142,6 +142,7 @@ mod tests {
             caller: CallerName::parse(name).unwrap(),
             clients: Arc::default(),
             shared: Arc::default(),
+            sees_unlinked: false,
         };
         Caller {
             viewer,

@@ -116,7 +116,7 @@ pub(super) fn event(event: Event, session: Option<SessionId>) -> proto::Event {
         session_id: session.map(|id| id.to_string()).unwrap_or_default(),
         provider_session_id: event.provider_session.map(|id| id.to_string()).unwrap_or_default(),
         body: event.body,
-        receive_time: Some(timestamp(event.received)),
+        receive_time: Some(timestamp(event.received.wall)),
         parsed: event.parsed,
         id_reused: event.id_reused,
     }

@@ -70,7 +70,12 @@ pub(super) fn client(client: config::Client, clock: &Arc<dyn Clock>) -> Result<C
 pub(super) fn caller(caller: config::Caller, shared: &BTreeSet<ClientName>) -> Caller {
     let shared = caller.clients.intersection(shared).cloned().collect();
     Caller {
-        viewer: Viewer { caller: caller.name, clients: Arc::new(caller.clients), shared: Arc::new(shared) },
+        viewer: Viewer {
+            caller: caller.name,
+            clients: Arc::new(caller.clients),
+            shared: Arc::new(shared),
+            sees_unlinked: caller.events,
+        },
         uid: caller.uid,
         gid: caller.gid,
         token: caller.token,

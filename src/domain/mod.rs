@@ -29,7 +29,7 @@ pub use callback::{Callback, CallbackParameters, Presented, parse_callback_url, 
 pub use claims::{Userinfo, UserinfoError};
 pub use event::{Envelope, MAX_WEBHOOK_BYTES, verify_signature};
 pub use id::{EventId, IdError, RunId, SessionId, State};
-pub use name::{CallerName, ClientName, NameError, ProviderSessionId, Scope};
+pub use name::{CallerName, ClientName, ConsumerName, NameError, ProviderSessionId, Scope};
 pub use next_step::NextStep;
 pub use pkce::CodeChallenge;
 pub use reason::{Entry, Reason, Stage, catalogue, entry};

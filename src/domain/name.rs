@@ -74,6 +74,10 @@ name! {
     CallerName, is_name, "1 to 64 characters out of a-z, 0-9, - and _, beginning with a letter or digit"
 }
 name! {
+    /// What a caller calls one of its consumers of events.
+    ConsumerName, is_consumer, "1 to 64 characters out of A-Z, a-z, 0-9, -, _ and ."
+}
+name! {
     /// A scope-token (RFC 6749 §3.3). Any is accepted: new claims appear without notice.
     Scope, is_scope, "a scope-token (RFC 6749 §3.3): 1 to 128 bytes of printable ASCII without space, \" and \\"
 }
@@ -87,6 +91,11 @@ fn is_name(text: &str) -> bool {
     text.len() <= MAX_NAME
         && text.bytes().all(inner)
         && text.bytes().next().is_some_and(|first| first.is_ascii_lowercase() || first.is_ascii_digit())
+}
+
+fn is_consumer(text: &str) -> bool {
+    (1..=MAX_NAME).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 fn is_scope(text: &str) -> bool {
@@ -112,6 +121,14 @@ mod tests {
         }
         for bad in ["", "-a", "_a", "Shop", "a b", "a/b", "ä", "a\0", &"a".repeat(65)] {
             assert!(CallerName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn consumers_have_names_of_services() {
+        assert!(ConsumerName::parse("Billing.v2_eu-1").is_ok());
+        for bad in ["", "a b", "a/b", "a\0", "ä", &"a".repeat(65)] {
+            assert!(ConsumerName::parse(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -16,13 +16,19 @@ pub struct Viewer {
     pub clients: Arc<BTreeSet<ClientName>>,
     /// Those of them whose sessions all their callers share (`share = true`).
     pub shared: Arc<BTreeSet<ClientName>>,
+    /// Whether he may see events that belong to no session (`events = true`).
+    pub sees_unlinked: bool,
 }
 
 impl Viewer {
     /// Whether he may see the session: it is of a client he may use, and his own or shared. What he may not see looks
     /// to him as if it were not there.
     pub fn sees(&self, session: &Session) -> bool {
-        self.clients.contains(&session.client)
-            && (session.caller == self.caller || self.shared.contains(&session.client))
+        self.sees_of(&session.client, &session.caller)
+    }
+
+    /// Whether he may see what belongs to a session of that client that `owner` started.
+    pub fn sees_of(&self, client: &ClientName, owner: &CallerName) -> bool {
+        self.clients.contains(client) && (*owner == self.caller || self.shared.contains(client))
     }
 }

@@ -136,6 +136,7 @@ mod tests {
             caller: CallerName::parse("checkout").unwrap(),
             clients: Arc::new(BTreeSet::from([client.clone()])),
             shared: Arc::default(),
+            sees_unlinked: false,
         };
         let flows =
             Arc::new(Flows::new(Arc::clone(&store), Vec::new(), Arc::clone(&clock) as Arc<dyn Clock>));

@@ -37,14 +37,16 @@ impl Flows {
         let Webhook { viewer, client, body, signature } = webhook;
         let client = self.client(&viewer, &client)?;
         let secrets = client.webhook_secrets.iter().map(|secret| secret.expose().as_bytes());
-        if verify_signature(&body, &signature, secrets).is_none() {
+        let Some(secret) =
+            verify_signature(&body, &signature, secrets).and_then(|fit| client.webhook_secrets.get(fit))
+        else {
             tracing::warn!(client = %client.name, bytes = body.len(), "a webhook with a bad signature was refused");
             return Err(Refusal::at(Stage::Webhook, Reason::WebhookSignatureInvalid));
-        }
+        };
         let now = self.now();
         let envelope = Envelope::read(&body);
         let id = EventId::new(now.wall, random()?);
-        let new = NewEvent { id, client: client.name.clone(), body, envelope };
+        let new = NewEvent { id, client: client.name.clone(), body, envelope, secret: secret.clone() };
         let Ingested { event, duplicate, session } = self.store.ingest(now, new).await?;
         let session = session.filter(|session| viewer.sees(session)).map(|session| session.id);
         Ok(IngestAnswer { event, duplicate, session })

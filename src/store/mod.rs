@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod inbox;
 mod record;
 mod redb;
 mod seal;
@@ -14,13 +15,14 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 pub use self::{
+    inbox::{Consumer, Event, EventFilter, EventLimits, EventPage, Inbox, Ingested, NewEvent, Trimmed},
     redb::{OpenError, RedbStore, Settings},
     seal::{KeyRing, MasterKey, MasterKeyError},
 };
 use crate::domain::{
-    AccessToken, Binding, BudgetTerms, CallerName, ClaimsEnd, ClientName, CodeVerifier, Envelope, EventId,
-    ExchangeEnd, Moment, Outlook, Presented, ProviderSessionId, QueryEnd, Reason, Refusal, Scope, Session,
-    SessionId, SlotId, State, StateSecret, Timestamp, Viewer,
+    AccessToken, Binding, BudgetTerms, CallerName, ClaimsEnd, ClientName, CodeVerifier, ExchangeEnd, Moment,
+    Outlook, Presented, ProviderSessionId, QueryEnd, Reason, Refusal, Scope, Session, SessionId, SlotId,
+    State, StateSecret, Timestamp, Viewer,
 };
 
 /// Why a fact did not come about.
@@ -161,53 +163,6 @@ pub struct Slot {
     id: SlotId,
 }
 
-/// A verified webhook.
-#[derive(Debug)]
-pub struct NewEvent {
-    /// Its id.
-    pub id: EventId,
-    /// The client it came for.
-    pub client: ClientName,
-    /// Its body, verbatim.
-    pub body: Vec<u8>,
-    /// What could be read from the body.
-    pub envelope: Envelope,
-}
-
-/// A kept event.
-#[derive(Clone, Debug)]
-pub struct Event {
-    /// Its id.
-    pub id: EventId,
-    /// The client it came for.
-    pub client: ClientName,
-    /// Its place in the client's inbox, dense from 1.
-    pub sequence: u64,
-    /// The provider's type; empty for none.
-    pub kind: String,
-    /// The provider's session it is about.
-    pub provider_session: Option<ProviderSessionId>,
-    /// When it was received.
-    pub received: Timestamp,
-    /// Whether its body is a JSON object.
-    pub parsed: bool,
-    /// Whether an earlier event had the same inner id and other bytes.
-    pub id_reused: bool,
-    /// Its body, verbatim.
-    pub body: Vec<u8>,
-}
-
-/// What became of a webhook.
-#[derive(Debug)]
-pub struct Ingested {
-    /// The event; for a duplicate the one kept before.
-    pub event: Event,
-    /// Whether it was kept before.
-    pub duplicate: bool,
-    /// The session it belongs to, as it now stands, where one is known.
-    pub session: Option<Session>,
-}
-
 /// What one bite of the sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -241,7 +196,7 @@ pub struct StoreStatus {
 /// A method that answers with an error has written nothing, except that after [`StoreError::Unavailable`] a fact may or
 /// may not have come about; the store then takes no more writes.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Inbox {
     /// A new session exists; with a known request id and the same arguments, the session that it made before.
     ///
     /// # Errors
@@ -321,12 +276,6 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The store's own.
     async fn outlook(&self, now: Moment, terms: &BudgetTerms) -> Result<Outlook, StoreError>;
-
-    /// A webhook was received: it is kept once, and an open session that it is about has moved.
-    ///
-    /// # Errors
-    /// The store's own.
-    async fn ingest(&self, now: Moment, new: NewEvent) -> Result<Ingested, StoreError>;
 
     /// One bite of the sweep: ends by time are written down, what is past its retention is removed. Holds up other writes
     /// for two milliseconds at most.

@@ -171,6 +171,7 @@ pub(super) enum Purpose {
     Webhook = 8,
     InnerId = 9,
     Budget = 10,
+    WebhookSecret = 11,
 }
 
 impl fmt::Debug for IndexKey {

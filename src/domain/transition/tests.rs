@@ -24,6 +24,7 @@ fn viewer(caller: &str) -> Viewer {
             .collect::<std::collections::BTreeSet<_>>()
             .into(),
         shared: std::collections::BTreeSet::new().into(),
+        sees_unlinked: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every backend must do, concurrency included. A backend's tests call [`suite`] with a way to open itself.
 
 mod budgets;
+mod inbox;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -33,7 +34,6 @@ pub(super) async fn suite<B: Backend>(fresh: impl Fn() -> B) {
     a_refused_take_writes_nothing(&fresh()).await;
     an_exchange_ends_in_claims_and_is_replayed_when_bound(&fresh()).await;
     a_request_of_an_ended_run_is_indeterminate(&fresh()).await;
-    webhooks_are_kept_once_and_move_open_sessions(&fresh()).await;
     the_first_to_complete_owns_the_provider_session(&fresh()).await;
     the_sweep_ends_and_removes(&fresh()).await;
     a_clock_that_was_wrong_does_not_stop_the_sweep(&fresh()).await;
@@ -41,6 +41,7 @@ pub(super) async fn suite<B: Backend>(fresh: impl Fn() -> B) {
     a_token_that_ran_out_is_erased(&fresh()).await;
     claims_that_arrived_count_even_when_the_token_ran_out_meanwhile(&fresh()).await;
     budgets::suite(&fresh).await;
+    inbox::suite(&fresh).await;
 }
 
 pub(super) fn run(number: u8) -> RunId {
@@ -61,6 +62,7 @@ pub(super) fn viewer(caller: &str) -> Viewer {
         caller: CallerName::parse(caller).unwrap(),
         clients: Arc::new(BTreeSet::from([client()])),
         shared: Arc::default(),
+        sees_unlinked: false,
     }
 }
 
@@ -334,53 +336,6 @@ async fn a_request_of_an_ended_run_is_indeterminate(backend: &impl Backend) {
     let store = backend.open(run(2));
     assert_eq!(get(&store, 3, 1).await.ended().unwrap().status, Terminal::Indeterminate);
     assert_eq!(refused(store.take(at(3), take_of(1, "code"), &terms()).await), Reason::StateAlreadyUsed);
-}
-
-fn event(number: u8, body: &str) -> NewEvent {
-    NewEvent {
-        id: EventId::new(at(0).wall, [number; 10]),
-        client: client(),
-        body: body.as_bytes().to_vec(),
-        envelope: Envelope::read(body.as_bytes()),
-    }
-}
-
-async fn webhooks_are_kept_once_and_move_open_sessions(backend: &impl Backend) {
-    let store = backend.open(run(1));
-    store.start(at(0), new_session(0, 1)).await.unwrap();
-    store
-        .take(at(1), Take { provider_session: hint("hvf_1"), ..take_of(1, "code") }, &terms())
-        .await
-        .unwrap();
-    let refusal = ExchangeEnd::Refused { verdict: token_verdict(503, None), said: ProviderSaid::default() };
-    end_exchange(&store, at(2), state(1, 0).session, refusal).await.unwrap();
-
-    let failed = r#"{"id":"e1","type":"session.failed","data":{"session_id":"hvf_1","status":"failed"}}"#;
-    let twins: Vec<_> = (1..=16)
-        .map(|number| {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move { store.ingest(at(3), event(number, failed)).await.unwrap() })
-        })
-        .collect();
-    let mut fresh = 0;
-    for twin in twins {
-        let ingested = twin.await.unwrap();
-        fresh += u32::from(!ingested.duplicate);
-        assert_eq!((ingested.event.sequence, ingested.event.kind.as_str()), (1, "session.failed"));
-        assert_eq!(ingested.event.body, failed.as_bytes());
-        assert_eq!(ingested.session.unwrap().ended().unwrap().status, Terminal::Failed);
-    }
-    assert_eq!(fresh, 1);
-    drop(store);
-
-    let store = backend.open(run(2));
-    let again = store.ingest(at(4), event(20, failed)).await.unwrap();
-    assert!(again.duplicate && again.event.sequence == 1, "across a restart");
-    let reused = store.ingest(at(5), event(21, r#"{"id":"e1","type":"x.other"}"#)).await.unwrap();
-    assert!(!reused.duplicate && reused.event.id_reused && reused.event.sequence == 2);
-    let unreadable = store.ingest(at(6), event(22, "\u{feff}not json")).await.unwrap();
-    assert!(!unreadable.event.parsed && unreadable.event.kind.is_empty() && unreadable.session.is_none());
-    assert_eq!(store.status().events, 3);
 }
 
 async fn the_first_to_complete_owns_the_provider_session(backend: &impl Backend) {

@@ -1,21 +1,25 @@
 //! The stored form of what is remembered: prost messages of the store's own, with what is secret sealed inside.
 
 mod budget;
+mod event;
 mod session;
 mod timeline;
 
 use prost::Message;
 
-pub(super) use self::budget::{decode_budget, encode_budget};
 use self::session::{read_session, sealed_session, session_record};
+pub(super) use self::{
+    budget::{decode_budget, encode_budget},
+    event::{
+        Digest, EventRow, Kept, decode_consumer, decode_digest, encode_consumer, encode_digest,
+        encode_retelling,
+    },
+};
 use super::{
-    Event, StoreError,
+    StoreError,
     seal::{IndexKey, KeyRing, Place, SealError},
 };
-use crate::domain::{
-    BootTime, ClientName, EventId, KeyedHash, Moment, ProviderSessionId, Session, SessionId, StateSecret,
-    Timestamp,
-};
+use crate::domain::{BootTime, KeyedHash, Moment, Session, SessionId, StateSecret, Timestamp};
 
 /// The generated messages of `record.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::restriction)]
@@ -29,6 +33,8 @@ pub(super) const SCHEMA_VERSION: u32 = 1;
 pub(super) const SESSIONS: &str = "sessions";
 pub(super) const REQUESTS: &str = "requests";
 pub(super) const EVENTS: &str = "events";
+pub(super) const DIGESTS: &str = "digests";
+pub(super) const CONSUMERS: &str = "consumers";
 pub(super) const META: &str = "meta";
 
 /// A session as it is stored: with the key of its row in `requests`, which the domain does not know.
@@ -146,45 +152,6 @@ impl Codec {
             })
         };
         open().map_err(|damage: Damage| damage.of(REQUESTS, key))
-    }
-
-    pub(super) fn event_bytes(&self, key: &[u8], event: &Event) -> Result<Vec<u8>, StoreError> {
-        let sealed = stored::SealedEvent { body: event.body.clone() };
-        let record = stored::EventRecord {
-            id: event.id.as_bytes().to_vec(),
-            r#type: event.kind.clone(),
-            provider_session: event.provider_session.as_ref().map(ToString::to_string).unwrap_or_default(),
-            received_ms: event.received.as_millis(),
-            parsed: event.parsed,
-            id_reused: event.id_reused,
-            sealed: self.seal(Place { table: EVENTS, key }, &sealed.encode_to_vec())?,
-        };
-        Ok(record.encode_to_vec())
-    }
-
-    pub(super) fn event(
-        &self,
-        key: &[u8],
-        client: &ClientName,
-        sequence: u64,
-        bytes: &[u8],
-    ) -> Result<Event, StoreError> {
-        let open = || {
-            let record = stored::EventRecord::decode(bytes)?;
-            let plain = self.ring.open(Place { table: EVENTS, key }, &record.sealed)?;
-            Ok(Event {
-                id: EventId::from_bytes(fixed(&record.id)?),
-                client: client.clone(),
-                sequence,
-                kind: record.r#type,
-                provider_session: named(&record.provider_session, ProviderSessionId::parse)?,
-                received: Timestamp::from_millis(record.received_ms),
-                parsed: record.parsed,
-                id_reused: record.id_reused,
-                body: stored::SealedEvent::decode(plain.as_slice())?.body,
-            })
-        };
-        open().map_err(|damage: Damage| damage.of(EVENTS, key))
     }
 
     fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, StoreError> {

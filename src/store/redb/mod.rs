@@ -2,12 +2,14 @@
 
 mod budgets;
 mod events;
+mod inbox;
 mod open;
 mod sessions;
 mod sweep;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod trim;
 mod watches;
 mod writer;
 
@@ -28,11 +30,11 @@ use self::{
     sessions::{Query, TakeBudget},
     sweep::Progress,
     tables::{EVENTS_TABLE, PROVIDER_SESSIONS_TABLE, SESSIONS_TABLE},
+    watches::Subject,
     writer::Writer,
 };
 use super::{
-    Admitted, Ingested, Lookup, NewEvent, NewSession, Slot, Started, Store, StoreError, StoreStatus, Swept,
-    Take, Took,
+    Admitted, Lookup, NewSession, Slot, Started, Store, StoreError, StoreStatus, Swept, Take, Took,
     record::{Codec, SCHEMA_VERSION, decode_link},
 };
 use crate::domain::{
@@ -54,6 +56,8 @@ pub struct RedbStore {
     path: Option<PathBuf>,
     /// How far the sweep has come.
     sweep: Mutex<Progress>,
+    /// The digest up to which those that are of no use any more have been looked for.
+    digests: Mutex<Option<[u8; 32]>>,
 }
 
 impl RedbStore {
@@ -88,6 +92,7 @@ impl RedbStore {
             newest,
             path,
             sweep: Mutex::default(),
+            digests: Mutex::default(),
         })
     }
 
@@ -220,11 +225,6 @@ impl Store for RedbStore {
         budgets::outlook(&self.database, now, budget_key(&self.codec, terms), terms).map_err(unreadable)
     }
 
-    async fn ingest(&self, now: Moment, new: NewEvent) -> Result<Ingested, StoreError> {
-        let (codec, run) = (Arc::clone(&self.codec), self.run);
-        self.writer.write(move |tables| events::ingest(tables, &codec, now, run, new)).await
-    }
-
     async fn sweep(&self, now: Moment) -> Result<Swept, StoreError> {
         let (codec, run) = (Arc::clone(&self.codec), self.run);
         let due = {
@@ -238,7 +238,7 @@ impl Store for RedbStore {
     }
 
     fn changes(&self, id: SessionId) -> watch::Receiver<()> {
-        self.writer.subscribe(id)
+        self.writer.subscribe(Subject::Session(id))
     }
 
     fn status(&self) -> StoreStatus {

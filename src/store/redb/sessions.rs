@@ -8,7 +8,7 @@ use super::{
         record::{Codec, Link, StoredRequest, StoredSession, decode_link, encode_link},
         seal::Purpose,
     },
-    budgets,
+    budgets, events,
     tables::{Change, OperationError, Outcome, Tables, database, put_session},
 };
 use crate::domain::{
@@ -182,9 +182,9 @@ impl PreparedTake {
             Taken::Ended | Taken::Replay => Next::Answer,
         };
         if is_changed {
+            changes.extend(link(tables, codec, now, run, &mut stored.session, false)?);
             changes.push(put_session(codec, &stored)?);
             changes.extend(forget_state(tables, codec, &stored)?);
-            changes.extend(link(tables, codec, &stored.session, false)?);
             if owner.is_none() && self.hashes.error.is_none() {
                 changes.push(Change::PutCode(code_key, self.id));
             }
@@ -205,11 +205,12 @@ pub(super) fn end_exchange(
     let budget = budgets::end(tables, now, slot, SlotEnd::from(&end))?;
     let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
     stored.session.exchange_ended(now, end)?;
-    let owns =
-        if stored.session.at == At::Token { link(tables, codec, &stored.session, true)? } else { None };
+    let mut changes = vec![budget];
+    if stored.session.at == At::Token {
+        changes.extend(link(tables, codec, now, run, &mut stored.session, true)?);
+    }
     stored.session.settle(now, run);
-    let mut changes = vec![budget, put_session(codec, &stored)?];
-    changes.extend(owns);
+    changes.push(put_session(codec, &stored)?);
     Ok((stored.session, changes))
 }
 
@@ -307,18 +308,26 @@ pub(super) fn forget_ended_state(
 }
 
 /// Links the provider's session to ours. Its id came through a browser, so the first session to complete an exchange with
-/// it owns the link; until then the first to name it has it.
+/// it owns the link; until then the first to name it has it. Events that came before are its own with the link.
 fn link(
     tables: &Tables<'_>,
     codec: &Codec,
-    session: &Session,
+    now: Moment,
+    run: RunId,
+    session: &mut Session,
     owned: bool,
-) -> Result<Option<Change>, OperationError> {
-    let Some(provider_session) = &session.provider_session else { return Ok(None) };
+) -> Result<Vec<Change>, OperationError> {
+    let Some(provider_session) = &session.provider_session else { return Ok(Vec::new()) };
     let key = provider_session_key(codec, &session.client, provider_session);
     let is_taken =
         linked(tables, &key)?.is_some_and(|known| known.owned || (!owned && known.session != session.id));
-    Ok((!is_taken).then(|| Change::PutProviderSession(key, encode_link(Link { session: session.id, owned }))))
+    if is_taken {
+        return Ok(Vec::new());
+    }
+    let link = encode_link(Link { session: session.id, owned });
+    let mut changes = vec![Change::PutProviderSession(key, link)];
+    changes.extend(events::take_over(tables, codec, now, run, session, &key)?);
+    Ok(changes)
 }
 
 /// The row that links a provider session, if there is one. A damaged one is logged and counts as none: what it said is said

@@ -2,9 +2,12 @@
 
 use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
 
-use super::super::{
-    StoreError,
-    record::{Codec, EVENTS, META, REQUESTS, SESSIONS, StoredSession},
+use super::{
+    super::{
+        Consumer, StoreError,
+        record::{CONSUMERS, Codec, DIGESTS, EVENTS, META, REQUESTS, SESSIONS, StoredSession},
+    },
+    watches::Subject,
 };
 use crate::domain::{ClientName, Reason, SessionId};
 
@@ -22,14 +25,40 @@ pub(super) const REQUESTS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDef
 pub(super) const BUDGETS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("budgets");
 /// [`event_key`] → `EventRecord`.
 pub(super) const EVENTS_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(EVENTS);
-/// Keyed hash of client and body → sequence number of the event that brought it.
-pub(super) const WEBHOOKS_TABLE: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("webhooks");
+/// Keyed hash of client and body → `DigestRecord`: what proves that a webhook is a duplicate.
+pub(super) const DIGESTS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new(DIGESTS);
+/// [`session_event_key`] → nothing: the events that are about a provider session.
+pub(super) const SESSION_EVENTS_TABLE: TableDefinition<'_, [u8; 40], ()> =
+    TableDefinition::new("session_events");
+/// [`consumer_key`] → `ConsumerRecord`.
+pub(super) const CONSUMERS_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(CONSUMERS);
 /// Keyed hash of client and inner id → sequence number of the first event that had it.
 pub(super) const INNER_IDS_TABLE: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("inner_ids");
-/// Client name → sequence number of its newest event.
-pub(super) const INBOXES_TABLE: TableDefinition<'_, &[u8], u64> = TableDefinition::new("inboxes");
+/// Client name → its [`InboxSpan`].
+pub(super) const INBOXES_TABLE: TableDefinition<'_, &[u8], InboxSpan> = TableDefinition::new("inbox_spans");
 /// What concerns the file as a whole.
 pub(super) const META_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(META);
+
+/// What an inbox holds: the sequence numbers of its oldest and its newest row, and the bytes of all rows between them. The
+/// oldest is one more than the newest where it is empty.
+pub(super) type InboxSpan = (u64, u64, u64);
+
+/// What a client's inbox is before the first event.
+pub(super) const EMPTY_INBOX: InboxSpan = (1, 0, 0);
+
+/// Key of an event in the index by provider session: the key of that in `provider_sessions`, and the sequence number.
+pub(super) fn session_event_key(provider_session: &[u8; 32], sequence: u64) -> [u8; 40] {
+    let mut key = [0; 40];
+    let bytes = provider_session.iter().copied().chain(sequence.to_be_bytes());
+    key.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    key
+}
+
+/// Key of a consumer: caller, client and its own name, with zero bytes between.
+pub(super) fn consumer_key(consumer: &Consumer) -> Vec<u8> {
+    let Consumer { caller, client, name } = consumer;
+    [caller.as_str().as_bytes(), &[0], client.as_str().as_bytes(), &[0], name.as_str().as_bytes()].concat()
+}
 
 /// Key of an event: client name, zero byte, sequence number. Names have no zero byte, so each client's events stand
 /// together, in order.
@@ -38,9 +67,12 @@ pub(super) fn event_key(client: &ClientName, sequence: u64) -> Vec<u8> {
 }
 
 impl Change {
-    /// The session that it is a new state of.
-    pub(super) fn session(&self) -> Option<SessionId> {
-        if let Self::PutSession(id, _) = self { Some(*id) } else { None }
+    /// What may be watched and is not what it was.
+    pub(super) fn subject(&self) -> Option<Subject> {
+        if let Self::PutSession(id, _) = self {
+            return Some(Subject::Session(*id));
+        }
+        if let Self::PutInbox(client, _) = self { Some(Subject::Inbox(client.clone())) } else { None }
     }
 }
 
@@ -75,9 +107,11 @@ pub(super) struct Tables<'t> {
     pub(super) requests: Table<'t, [u8; 32], &'static [u8]>,
     pub(super) budgets: Table<'t, [u8; 32], &'static [u8]>,
     pub(super) events: Table<'t, &'static [u8], &'static [u8]>,
-    pub(super) webhooks: Table<'t, [u8; 32], u64>,
+    pub(super) digests: Table<'t, [u8; 32], &'static [u8]>,
+    pub(super) session_events: Table<'t, [u8; 40], ()>,
+    pub(super) consumers: Table<'t, &'static [u8], &'static [u8]>,
     pub(super) inner_ids: Table<'t, [u8; 32], u64>,
-    pub(super) inboxes: Table<'t, &'static [u8], u64>,
+    pub(super) inboxes: Table<'t, &'static [u8], InboxSpan>,
 }
 
 /// One change of one row. An operation reads, decides, and returns its changes as a whole: what is refused on the way has
@@ -95,9 +129,16 @@ pub(super) enum Change {
     PutBudget([u8; 32], Vec<u8>),
     RemoveBudget([u8; 32]),
     PutEvent(Vec<u8>, Vec<u8>),
-    PutWebhook([u8; 32], u64),
+    RemoveEvent(Vec<u8>),
+    PutDigest([u8; 32], Vec<u8>),
+    RemoveDigest([u8; 32]),
+    PutSessionEvent([u8; 40]),
+    RemoveSessionEvent([u8; 40]),
     PutInnerId([u8; 32], u64),
-    PutInbox(ClientName, u64),
+    RemoveInnerId([u8; 32]),
+    PutInbox(ClientName, InboxSpan),
+    PutConsumer(Vec<u8>, Vec<u8>),
+    RemoveConsumer(Vec<u8>),
 }
 
 impl<'t> Tables<'t> {
@@ -109,7 +150,9 @@ impl<'t> Tables<'t> {
             requests: transaction.open_table(REQUESTS_TABLE)?,
             budgets: transaction.open_table(BUDGETS_TABLE)?,
             events: transaction.open_table(EVENTS_TABLE)?,
-            webhooks: transaction.open_table(WEBHOOKS_TABLE)?,
+            digests: transaction.open_table(DIGESTS_TABLE)?,
+            session_events: transaction.open_table(SESSION_EVENTS_TABLE)?,
+            consumers: transaction.open_table(CONSUMERS_TABLE)?,
             inner_ids: transaction.open_table(INNER_IDS_TABLE)?,
             inboxes: transaction.open_table(INBOXES_TABLE)?,
         })
@@ -141,10 +184,19 @@ impl<'t> Tables<'t> {
             Change::PutBudget(key, record) => drop(self.budgets.insert(&key, record.as_slice())?),
             Change::RemoveBudget(key) => drop(self.budgets.remove(&key)?),
             Change::PutEvent(key, record) => drop(self.events.insert(key.as_slice(), record.as_slice())?),
-            Change::PutWebhook(key, sequence) => drop(self.webhooks.insert(&key, sequence)?),
+            Change::RemoveEvent(key) => drop(self.events.remove(key.as_slice())?),
+            Change::PutDigest(key, record) => drop(self.digests.insert(&key, record.as_slice())?),
+            Change::RemoveDigest(key) => drop(self.digests.remove(&key)?),
+            Change::PutSessionEvent(key) => drop(self.session_events.insert(&key, ())?),
+            Change::RemoveSessionEvent(key) => drop(self.session_events.remove(&key)?),
+            Change::RemoveInnerId(key) => drop(self.inner_ids.remove(&key)?),
+            Change::PutConsumer(key, record) => {
+                drop(self.consumers.insert(key.as_slice(), record.as_slice())?);
+            }
+            Change::RemoveConsumer(key) => drop(self.consumers.remove(key.as_slice())?),
             Change::PutInnerId(key, sequence) => drop(self.inner_ids.insert(&key, sequence)?),
-            Change::PutInbox(client, sequence) => {
-                drop(self.inboxes.insert(client.as_str().as_bytes(), sequence)?);
+            Change::PutInbox(client, span) => {
+                drop(self.inboxes.insert(client.as_str().as_bytes(), span)?);
             }
         }
         Ok(())

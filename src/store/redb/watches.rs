@@ -1,4 +1,4 @@
-//! Who wants to hear of a session's changes.
+//! Who wants to hear of a session's changes, or of what comes into an inbox.
 
 use std::{
     collections::HashMap,
@@ -7,35 +7,44 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::domain::SessionId;
+use crate::domain::{ClientName, SessionId};
 
-/// The watched sessions. A watcher costs one entry, and no work until its session changes.
+/// What can be watched.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Subject {
+    /// A session.
+    Session(SessionId),
+    /// A client's inbox.
+    Inbox(ClientName),
+}
+
+/// What is watched. A watcher costs one entry, and no work until its subject changes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watches(Arc<Mutex<Watched>>);
 
 #[derive(Debug, Default)]
 struct Watched {
-    sessions: HashMap<SessionId, watch::Sender<()>>,
+    subjects: HashMap<Subject, watch::Sender<()>>,
     /// At how many entries those whose watchers have gone are looked for: at twice as many as stayed the last time, so that
     /// looking costs a new watcher the same however many there are.
     tidy_at: usize,
 }
 
 impl Watches {
-    /// Hears of each change of a session that is committed from now on; changes that follow quickly may be heard as one.
-    pub(super) fn subscribe(&self, id: SessionId) -> watch::Receiver<()> {
+    /// Hears of each change of a subject that is committed from now on; changes that follow quickly may be heard as one.
+    pub(super) fn subscribe(&self, subject: Subject) -> watch::Receiver<()> {
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if watched.sessions.len() >= watched.tidy_at {
-            watched.sessions.retain(|_, changes| !changes.is_closed());
-            watched.tidy_at = 2 * watched.sessions.len().max(32);
+        if watched.subjects.len() >= watched.tidy_at {
+            watched.subjects.retain(|_, changes| !changes.is_closed());
+            watched.tidy_at = 2 * watched.subjects.len().max(32);
         }
-        watched.sessions.entry(id).or_default().subscribe()
+        watched.subjects.entry(subject).or_default().subscribe()
     }
 
     /// Tells of a committed change.
-    pub(super) fn tell(&self, id: SessionId) {
+    pub(super) fn tell(&self, subject: &Subject) {
         let watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(changes) = watched.sessions.get(&id) {
+        if let Some(changes) = watched.subjects.get(subject) {
             changes.send_replace(());
         }
     }
@@ -48,12 +57,13 @@ mod tests {
     #[test]
     fn watchers_that_have_gone_take_no_room() {
         let watches = Watches::default();
-        let kept: Vec<_> = (0..10).map(|n| watches.subscribe(SessionId::from_bytes([n; 16]))).collect();
+        let session = |n| Subject::Session(SessionId::from_bytes([n; 16]));
+        let kept: Vec<_> = (0..10).map(|n| watches.subscribe(session(n))).collect();
         for n in 10..250 {
-            drop(watches.subscribe(SessionId::from_bytes([n; 16])));
+            drop(watches.subscribe(session(n)));
         }
-        assert!(watches.0.lock().unwrap().sessions.len() < 100);
-        watches.tell(SessionId::from_bytes([3; 16]));
+        assert!(watches.0.lock().unwrap().subjects.len() < 100);
+        watches.tell(&session(3));
         let told: Vec<_> = kept.iter().map(|changes| changes.has_changed().unwrap()).collect();
         assert_eq!(told.iter().position(|told| *told), Some(3));
         assert_eq!(told.iter().filter(|told| **told).count(), 1);

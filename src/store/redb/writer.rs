@@ -15,9 +15,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     super::StoreError,
     tables::{OperationError, Outcome, Tables},
-    watches::Watches,
+    watches::{Subject, Watches},
 };
-use crate::domain::SessionId;
 
 /// Most operations in one transaction; what waits beyond them goes into the next.
 const MAX_BATCH: usize = 1024;
@@ -79,9 +78,9 @@ impl Writer {
         &self.latch
     }
 
-    /// Hears of each committed change of a session.
-    pub(super) fn subscribe(&self, id: SessionId) -> watch::Receiver<()> {
-        self.watches.subscribe(id)
+    /// Hears of each committed change of a subject.
+    pub(super) fn subscribe(&self, subject: Subject) -> watch::Receiver<()> {
+        self.watches.subscribe(subject)
     }
 
     /// Resolves when the thread has ended.
@@ -129,13 +128,13 @@ impl Writer {
             let is_change = !changes.is_empty();
             let mut changed = Vec::new();
             for change in changes {
-                changed.extend(change.session());
+                changed.extend(change.subject());
                 tables.apply(change)?;
             }
             let answer: Answer = Box::new(move || {
                 // Whoever asked may have gone meanwhile; the fact stands all the same.
                 let _ = sender.send(result);
-                changed.into_iter().for_each(|id| watches.tell(id));
+                changed.iter().for_each(|subject| watches.tell(subject));
             });
             Ok((answer, is_change))
         });

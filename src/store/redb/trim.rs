@@ -1,0 +1,196 @@
+//! Trimming inboxes: what is kept long enough goes, oldest first, in bites.
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableError};
+
+use super::{
+    super::{
+        EventLimits, StoreError, Trimmed,
+        record::{Codec, EventRow, decode_consumer, decode_digest},
+    },
+    inbox::{span, spans},
+    sessions::{log_damage, provider_session_key},
+    tables::{
+        Change, DIGESTS_TABLE, InboxSpan, OperationError, Outcome, Tables, database, event_key,
+        session_event_key,
+    },
+    unreadable,
+};
+use crate::domain::{ClientName, Moment};
+
+/// Most events that one bite removes from an inbox, and most digests that it looks at.
+const BITE: u64 = 64;
+const DIGESTS_LOOKED_AT: usize = 256;
+
+/// Whether any inbox has something to trim, seen from outside the writer. Spares it the question.
+pub(super) fn is_due(
+    store: &Database,
+    codec: &Codec,
+    now: Moment,
+    limits: &EventLimits,
+) -> Result<bool, StoreError> {
+    let transaction = store.begin_read().map_err(unreadable)?;
+    for (client, (oldest, newest, bytes)) in spans(store).map_err(unreadable)? {
+        if bytes > limits.bytes {
+            return Ok(true);
+        }
+        if oldest > newest {
+            continue;
+        }
+        let events = transaction.open_table(super::tables::EVENTS_TABLE).map_err(unreadable)?;
+        let key = event_key(&client, oldest);
+        let row = events.get(key.as_slice()).map_err(unreadable)?;
+        let is_old = row.is_none_or(|row| is_old(codec, &key, &client, oldest, row.value(), now, limits));
+        if is_old {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// One bite from each inbox.
+pub(super) fn apply(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    now: Moment,
+    limits: &EventLimits,
+) -> Outcome<Trimmed> {
+    let (mut trimmed, mut changes) = (Trimmed::default(), Vec::new());
+    let mut names = Vec::new();
+    for row in tables.inboxes.iter().map_err(database)? {
+        let (name, _) = row.map_err(database)?;
+        names.extend(std::str::from_utf8(name.value()).ok().and_then(|name| ClientName::parse(name).ok()));
+    }
+    for client in names {
+        let inbox = Inbox { tables, codec, now, limits, client };
+        changes.extend(inbox.trim(&mut trimmed)?);
+    }
+    Ok((trimmed, changes))
+}
+
+struct Inbox<'a> {
+    tables: &'a Tables<'a>,
+    codec: &'a Codec,
+    now: Moment,
+    limits: &'a EventLimits,
+    client: ClientName,
+}
+
+impl Inbox<'_> {
+    fn trim(&self, trimmed: &mut Trimmed) -> Result<Vec<Change>, OperationError> {
+        let mut changes = Vec::new();
+        let before = span(&self.tables.inboxes, &self.client).map_err(database)?;
+        let (mut oldest, newest, mut bytes): InboxSpan = before;
+        let done = self.least_done()?;
+        for _ in 0..BITE {
+            if oldest > newest {
+                break;
+            }
+            let key = event_key(&self.client, oldest);
+            let Some(row) = self.tables.events.get(key.as_slice()).map_err(database)? else {
+                oldest += 1;
+                continue;
+            };
+            let is_over_size = bytes > self.limits.bytes;
+            let is_unread = done.is_some_and(|done| done < oldest);
+            let row = row.value();
+            if !is_over_size && !is_old(self.codec, &key, &self.client, oldest, row, self.now, self.limits) {
+                break;
+            }
+            if is_unread && bytes <= self.limits.unread_bytes {
+                break;
+            }
+            changes.extend(self.belongings(&key, oldest, row)?);
+            trimmed.removed += 1;
+            trimmed.unread += u64::from(is_unread);
+            bytes = bytes.saturating_sub(row.len() as u64);
+            changes.push(Change::RemoveEvent(key));
+            oldest += 1;
+        }
+        if oldest != before.0 {
+            trimmed.more = true;
+            changes.push(Change::PutInbox(self.client.clone(), (oldest, newest, bytes)));
+        }
+        Ok(changes)
+    }
+
+    /// Up to where the slowest consumer of the client is done; none where there is no consumer.
+    fn least_done(&self) -> Result<Option<u64>, OperationError> {
+        let mut least: Option<u64> = None;
+        for row in self.tables.consumers.iter().map_err(database)? {
+            let (key, row) = row.map_err(database)?;
+            let client = key.value().split(|byte| *byte == 0).nth(1);
+            if client != Some(self.client.as_str().as_bytes()) {
+                continue;
+            }
+            // One that does not open counts as done with nothing: rather too much is kept.
+            let done =
+                decode_consumer(key.value(), row.value()).map_err(log_damage).map_or(0, |(done, _)| done);
+            least = Some(least.map_or(done, |least| least.min(done)));
+        }
+        Ok(least)
+    }
+
+    /// The removal of all rows that belong to an event, but for what proves that it was received.
+    fn belongings(&self, key: &[u8], sequence: u64, row: &[u8]) -> Result<Vec<Change>, OperationError> {
+        let row = self.codec.event_row(key, &self.client, sequence, row).map_err(log_damage);
+        let Ok(EventRow::Kept(kept)) = row else { return Ok(Vec::new()) };
+        let mut changes: Vec<_> = kept.inner_id.map(Change::RemoveInnerId).into_iter().collect();
+        if let Some(provider_session) = &kept.event.provider_session {
+            let key = provider_session_key(self.codec, &self.client, provider_session);
+            changes.push(Change::RemoveSessionEvent(session_event_key(&key, sequence)));
+        }
+        Ok(changes)
+    }
+}
+
+/// Whether a row's retention is over. One that does not open has no known age: it goes when its place is wanted.
+fn is_old(
+    codec: &Codec,
+    key: &[u8],
+    client: &ClientName,
+    sequence: u64,
+    row: &[u8],
+    now: Moment,
+    limits: &EventLimits,
+) -> bool {
+    let since = match codec.event_row(key, client, sequence, row) {
+        Ok(EventRow::Kept(kept)) => kept.event.received,
+        Ok(EventRow::ToldAnew { since, .. }) => since,
+        Err(_) => return false,
+    };
+    since.age(now).is_ok_and(|age| age >= limits.retention)
+}
+
+/// Digests behind `progress` that prove nothing any more: no secret is in force that could sign their webhook again, and
+/// their retention is over.
+pub(super) fn find_digests(
+    store: &Database,
+    progress: &mut Option<[u8; 32]>,
+    now: Moment,
+    limits: &EventLimits,
+    in_force: &[[u8; 32]],
+) -> Result<Vec<[u8; 32]>, StoreError> {
+    let transaction = store.begin_read().map_err(unreadable)?;
+    let digests = match transaction.open_table(DIGESTS_TABLE) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        opened => opened.map_err(unreadable)?,
+    };
+    let from = progress.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+    let mut found = Vec::new();
+    let mut last = None;
+    let range = digests.range::<[u8; 32]>((from, std::ops::Bound::Unbounded)).map_err(unreadable)?;
+    for row in range.take(DIGESTS_LOOKED_AT) {
+        let (key, row) = row.map_err(unreadable)?;
+        let key = key.value();
+        last = Some(key);
+        let is_useless = decode_digest(&key, row.value()).is_ok_and(|digest| {
+            let is_old = digest.received.age(now).is_ok_and(|age| age >= limits.retention);
+            is_old && !in_force.contains(&digest.secret)
+        });
+        if is_useless {
+            found.push(key);
+        }
+    }
+    *progress = last;
+    Ok(found)
+}
