@@ -218,7 +218,7 @@ pub(super) fn cancel(
     if !viewer.sees(&stored.session) {
         return Err(Reason::SessionNotFound.into());
     }
-    let token = stored.session.cancel(now, run)?;
+    let token = stored.session.cancel(now, run)?.map(|revocation| revocation.token);
     let mut changes = vec![put_session(codec, &stored)?];
     changes.extend(forget_state(tables, codec, &stored)?);
     Ok(((stored.session, token), changes))
