@@ -1,12 +1,14 @@
 //! What every backend must do, concurrency included. A backend's tests call [`suite`] with a way to open itself.
 
+mod revocations;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+pub(super) use self::revocations::complete;
 use super::*;
-use crate::domain::{At, ProviderSaid};
 use crate::domain::{
-    AuthorizationCode, BootTime, ExchangeEnd, OpenStatus, RunId, Terminal, TokenStanding, Userinfo,
-    token_verdict,
+    AccessToken, At, AuthorizationCode, BootTime, ExchangeEnd, OpenStatus, ProviderSaid, RunId, Terminal,
+    TokenStanding, Userinfo, token_verdict,
 };
 
 /// Retention that the suite expects the store to be opened with.
@@ -34,6 +36,9 @@ pub(super) async fn suite<B: Backend>(fresh: impl Fn() -> B) {
     a_clock_set_forward_removes_nothing_that_lives(&fresh()).await;
     a_token_that_ran_out_is_erased(&fresh()).await;
     claims_that_arrived_count_even_when_the_token_ran_out_meanwhile(&fresh()).await;
+    revocations::a_revoked_token_waits_until_its_revocation_ends(&fresh()).await;
+    revocations::cancelling_moves_a_token_into_the_queue(&fresh()).await;
+    revocations::the_queue_is_read_by_what_is_left_of_life_and_outlives_the_sessions(&fresh()).await;
 }
 
 pub(super) fn run(number: u8) -> RunId {

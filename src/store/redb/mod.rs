@@ -2,6 +2,7 @@
 
 mod events;
 mod open;
+mod revocations;
 mod sessions;
 mod sweep;
 mod tables;
@@ -24,7 +25,7 @@ pub use self::open::{OpenError, Settings};
 use self::{
     open::Opened,
     sweep::Progress,
-    tables::{EVENTS_TABLE, PROVIDER_SESSIONS_TABLE, SESSIONS_TABLE},
+    tables::{EVENTS_TABLE, PROVIDER_SESSIONS_TABLE, REVOCATIONS_TABLE, SESSIONS_TABLE},
     writer::Writer,
 };
 use super::{
@@ -32,8 +33,8 @@ use super::{
     record::{Codec, SCHEMA_VERSION, decode_link},
 };
 use crate::domain::{
-    AccessToken, ClaimsEnd, ExchangeEnd, Moment, ProviderSessionId, ProviderStatus, Reason, RunId, Session,
-    SessionId, Taken, Timestamp, Viewer,
+    ClaimsEnd, ExchangeEnd, Moment, ProviderSessionId, ProviderStatus, Reason, Revocation, RevocationEnd,
+    RunId, Session, SessionId, Taken, Timestamp, Viewer,
 };
 
 /// The store in one redb file.
@@ -180,14 +181,37 @@ impl Store for RedbStore {
         self.writer.write_surely(move |tables| sessions::end_claims(tables, &codec, now, run, id, end)).await
     }
 
-    async fn cancel(
-        &self,
-        now: Moment,
-        viewer: &Viewer,
-        id: SessionId,
-    ) -> Result<(Session, Option<AccessToken>), StoreError> {
+    async fn cancel(&self, now: Moment, viewer: &Viewer, id: SessionId) -> Result<Session, StoreError> {
         let (codec, run, viewer) = (Arc::clone(&self.codec), self.run, viewer.clone());
         self.writer.write(move |tables| sessions::cancel(tables, &codec, now, run, &viewer, id)).await
+    }
+
+    async fn revoke(&self, now: Moment, viewer: &Viewer, id: SessionId) -> Result<Session, StoreError> {
+        let (codec, run, viewer) = (Arc::clone(&self.codec), self.run, viewer.clone());
+        self.writer.write(move |tables| revocations::revoke(tables, &codec, now, run, &viewer, id)).await
+    }
+
+    async fn revocations(&self, now: Moment) -> Result<Vec<Revocation>, StoreError> {
+        let mut queue = revocations::read(&self.database, &self.codec)?;
+        queue.sort_by_key(|revocation| revocation.left(now));
+        Ok(queue)
+    }
+
+    async fn end_revocation(
+        &self,
+        _now: Moment,
+        id: SessionId,
+        how: RevocationEnd,
+    ) -> Result<(), StoreError> {
+        if self.writer.write_surely(move |tables| revocations::end(tables, id)).await? {
+            // Sessions have no timeline yet; until they have one, the log is where this stands.
+            tracing::info!(session = %id, %how, "a token has left the queue of those to be revoked");
+        }
+        Ok(())
+    }
+
+    fn new_revocations(&self) -> watch::Receiver<()> {
+        self.writer.watches().subscribe_to_revocations()
     }
 
     async fn observe(
@@ -218,17 +242,18 @@ impl Store for RedbStore {
     }
 
     fn changes(&self, id: SessionId) -> watch::Receiver<()> {
-        self.writer.subscribe(id)
+        self.writer.watches().subscribe(id)
     }
 
     fn status(&self) -> StoreStatus {
-        let count = || -> Result<(u64, u64), redb::Error> {
+        let count = || -> Result<(u64, u64, u64), redb::Error> {
             let read = self.database.begin_read()?;
-            Ok((read.open_table(SESSIONS_TABLE)?.len()?, read.open_table(EVENTS_TABLE)?.len()?))
+            let sessions = read.open_table(SESSIONS_TABLE)?.len()?;
+            Ok((sessions, read.open_table(EVENTS_TABLE)?.len()?, read.open_table(REVOCATIONS_TABLE)?.len()?))
         };
         let counted = count();
         let unreadable = counted.as_ref().err().map(ToString::to_string);
-        let (sessions, events) = counted.unwrap_or_default();
+        let (sessions, events, revocations) = counted.unwrap_or_default();
         let bytes =
             self.path.as_ref().and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len());
         StoreStatus {
@@ -237,6 +262,7 @@ impl Store for RedbStore {
             bytes,
             sessions,
             events,
+            revocations,
             schema_version: SCHEMA_VERSION,
         }
     }

@@ -8,12 +8,13 @@ use super::{
         record::{Codec, Link, StoredRequest, StoredSession, decode_link, encode_link},
         seal::Purpose,
     },
+    revocations::put_revocation,
     tables::{Change, OperationError, Outcome, Tables, database, put_session},
 };
 use crate::domain::{
-    AccessToken, At, ClaimsEnd, ClientName, ExchangeEnd, KeyedHash, Moment, OpenStatus, Presented,
-    PresentedHashes, ProviderSessionId, ProviderStatus, Reason, Refusal, RunId, Session, SessionId, State,
-    StateSecret, Taken, TokenStanding, Viewer,
+    At, ClaimsEnd, ClientName, ExchangeEnd, KeyedHash, Moment, OpenStatus, Presented, PresentedHashes,
+    ProviderSessionId, ProviderStatus, Reason, Refusal, RunId, Session, SessionId, State, StateSecret, Taken,
+    TokenStanding, Viewer,
 };
 
 /// A start, with everything done that needs no transaction.
@@ -213,15 +214,16 @@ pub(super) fn cancel(
     run: RunId,
     viewer: &Viewer,
     id: SessionId,
-) -> Outcome<(Session, Option<AccessToken>)> {
+) -> Outcome<Session> {
     let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
     if !viewer.sees(&stored.session) {
         return Err(Reason::SessionNotFound.into());
     }
-    let token = stored.session.cancel(now, run)?.map(|revocation| revocation.token);
+    let revocation = stored.session.cancel(now, run)?;
     let mut changes = vec![put_session(codec, &stored)?];
     changes.extend(forget_state(tables, codec, &stored)?);
-    Ok(((stored.session, token), changes))
+    changes.extend(revocation.map(|revocation| put_revocation(codec, &revocation)).transpose()?);
+    Ok((stored.session, changes))
 }
 
 pub(super) fn observe(
