@@ -42,16 +42,15 @@ pub enum RevocationEnd {
 }
 
 impl RevocationEnd {
-    /// What the provider's answer to a revocation request comes to: none where it is to be asked again. A 4xx but 429
-    /// would be the same the next time; everything else (429, 5xx, a redirect, no answer) may be better then.
-    pub fn of(answer: &Result<(), Refusal>) -> Option<Self> {
-        match answer {
-            Ok(()) => Some(Self::Revoked),
-            Err(refusal) => match refusal.said.as_ref().map_or(0, |said| said.http_status) {
-                429 => None,
-                http_status @ 400..=499 => Some(Self::Refused { http_status }),
-                _ => None,
-            },
+    /// What the provider's answer to a revocation request comes to. A 4xx but 429 would be the same the next time.
+    ///
+    /// # Errors
+    /// The refusal, where the provider is to be asked again: 429, 5xx, a redirect, no answer.
+    pub fn of(answer: Result<(), Refusal>) -> Result<Self, Refusal> {
+        let Err(refusal) = answer else { return Ok(Self::Revoked) };
+        match refusal.said.as_ref().map_or(0, |said| said.http_status) {
+            http_status @ 400..=499 if http_status != 429 => Ok(Self::Refused { http_status }),
+            _ => Err(refusal),
         }
     }
 }
@@ -96,15 +95,15 @@ mod tests {
             let said = ProviderSaid { http_status, ..ProviderSaid::default() };
             Err(Refusal::at(Stage::Revoke, Reason::ProviderRefused).said(said))
         };
-        assert_eq!(RevocationEnd::of(&Ok(())), Some(RevocationEnd::Revoked));
+        assert_eq!(RevocationEnd::of(Ok(())), Ok(RevocationEnd::Revoked));
         for http_status in [400, 401, 403, 404, 408, 418, 499] {
-            let end = RevocationEnd::of(&refused(http_status));
-            assert_eq!(end, Some(RevocationEnd::Refused { http_status }));
+            let end = RevocationEnd::of(refused(http_status));
+            assert_eq!(end, Ok(RevocationEnd::Refused { http_status }));
         }
         for http_status in [0, 302, 429, 500, 503, 599] {
-            assert_eq!(RevocationEnd::of(&refused(http_status)), None, "{http_status}");
+            assert!(RevocationEnd::of(refused(http_status)).is_err(), "{http_status}");
         }
         let unreachable = Err(Refusal::at(Stage::Revoke, Reason::ProviderUnreachable));
-        assert_eq!(RevocationEnd::of(&unreachable), None);
+        assert!(RevocationEnd::of(unreachable).is_err());
     }
 }
