@@ -10,6 +10,7 @@ mod dev;
 mod docs;
 mod exchange;
 mod main_job;
+mod revoke;
 mod session;
 mod support;
 mod webhooks;
