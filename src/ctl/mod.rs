@@ -80,6 +80,7 @@ fn answer(args: &Args, stdin: &mut dyn Read) -> Result<Report, Failure> {
         Command::Complete(complete) => authorize::complete(&daemon, complete, stdin),
         Command::Session(SessionCommand::Get(get)) => session::get(&daemon, get, stdin),
         Command::Session(SessionCommand::Cancel(cancel)) => session::cancel(&daemon, cancel),
+        Command::Session(SessionCommand::Revoke(revoke)) => session::revoke(&daemon, revoke),
         Command::Webhook(WebhookCommand::Ingest(ingest)) => webhook::ingest(&daemon, ingest, stdin),
         Command::Status => status::get(&daemon),
     }
