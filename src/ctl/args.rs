@@ -105,6 +105,8 @@ pub(super) struct Complete {
 pub(super) enum SessionCommand {
     /// Show a session
     Get(Get),
+    /// Show what happened to a session, and what to do next
+    Explain(Explain),
     /// Cancel a session that is still open
     Cancel(Cancel),
     /// Revoke the access token of a session that has its claims
@@ -128,6 +130,14 @@ pub(super) struct Get {
     /// Ask the provider first
     #[arg(long)]
     pub(super) refresh: bool,
+}
+
+/// Which session to explain.
+#[derive(Debug, Group)]
+pub(super) struct Explain {
+    /// The daemon's id of the session (`ses_…`)
+    #[arg(value_name = "SES_ID")]
+    pub(super) session_id: String,
 }
 
 /// Which session to cancel.

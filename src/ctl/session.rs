@@ -135,7 +135,13 @@ fn status(number: i32) -> String {
     words.to_owned()
 }
 
-fn reason(number: i32) -> String {
+/// A status in one word.
+pub(super) fn status_word(number: i32) -> String {
+    let words = status(number);
+    words.split(':').next().unwrap_or_default().to_owned()
+}
+
+pub(super) fn reason(number: i32) -> String {
     match Reason::try_from(number) {
         Ok(reason) => reason.as_str_name().trim_start_matches("REASON_").to_owned(),
         Err(_) => format!("unknown to this cairlctl ({number})"),

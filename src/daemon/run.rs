@@ -75,8 +75,9 @@ pub async fn run(
         .collect::<Result<Vec<_>, _>>()?;
     let callers = Callers::new(callers.into_iter().map(|caller| assemble::caller(caller, &shared)).collect());
     // Opening a large store after a crash can take a while: not on a thread that serves.
+    let now = clock.now();
     let opening =
-        tokio::task::spawn_blocking(move || assemble::store(store_config, &keys, RunId::new(run_id)));
+        tokio::task::spawn_blocking(move || assemble::store(store_config, &keys, RunId::new(run_id), now));
     let store: Arc<dyn Store> = Arc::new(opening.await.map_err(|error| internal(&error))??);
     let flows = Arc::new(Flows::new(Arc::clone(&store), clients, Arc::clone(&clock)));
     let api = Api { flows: Arc::clone(&flows), callers, clock };

@@ -4,12 +4,14 @@
 //! [`Refusal`]. The store calls it inside its write transaction; the flows perform what it asks for.
 
 mod answer;
+mod budget;
 mod callback;
 mod catalogue;
 mod claims;
 mod event;
 mod id;
 mod name;
+mod next_step;
 mod pkce;
 mod reason;
 mod refusal;
@@ -18,15 +20,18 @@ mod revocation;
 mod secret;
 mod session;
 mod time;
+mod timeline;
 mod transition;
 mod viewer;
 
 pub use answer::{Verdict, api_reason, is_bearer, token_verdict};
+pub use budget::{Budget, BudgetKind, BudgetTerms, Closure, HeldSlot, Outlook, SlotEnd, SlotId};
 pub use callback::{Callback, CallbackParameters, Presented, parse_callback_url, parse_parameters};
 pub use claims::{Userinfo, UserinfoError};
 pub use event::{Envelope, MAX_WEBHOOK_BYTES, verify_signature};
 pub use id::{EventId, IdError, RunId, SessionId, State};
 pub use name::{CallerName, ClientName, NameError, ProviderSessionId, Scope};
+pub use next_step::NextStep;
 pub use pkce::CodeChallenge;
 pub use reason::{Entry, Reason, Stage, catalogue, entry};
 pub use refusal::{ProviderSaid, Refusal, Violation, tame};
@@ -38,8 +43,9 @@ pub use secret::{
 };
 pub use session::{
     At, CODE_LIFE, Ended, Failure, MAX_SENDS, OpenStatus, ProviderStatus, REPLAY_WINDOW, SESSION_LIFE,
-    Session, Spent, Terminal, TokenStanding,
+    Session, Spent, Status, Terminal, TokenStanding,
 };
 pub use time::{BootTime, Clock, FromTheFuture, Moment, Timestamp, millis};
-pub use transition::{ClaimsEnd, ExchangeEnd, PresentedHashes, Taken};
+pub use timeline::{Happening, Timeline, TimelineEntry};
+pub use transition::{ClaimsEnd, ExchangeEnd, PresentedHashes, QueryEnd, Taken};
 pub use viewer::Viewer;

@@ -129,8 +129,9 @@ mod tests {
             retention: Duration::from_secs(3600),
             keys: KeyRing::new(&MasterKey::new([1; 32]), &[]),
         };
-        let store: Arc<dyn Store> = Arc::new(RedbStore::open(settings, RunId::new([1; 16])).unwrap());
         let clock = Arc::new(RuntimeClock(time::Instant::now()));
+        let store: Arc<dyn Store> =
+            Arc::new(RedbStore::open(settings, RunId::new([1; 16]), clock.now()).unwrap());
         let client = ClientName::parse("shop").unwrap();
         let viewer = Viewer {
             caller: CallerName::parse("checkout").unwrap(),

@@ -18,9 +18,9 @@ pub use self::{
     seal::{KeyRing, MasterKey, MasterKeyError},
 };
 use crate::domain::{
-    Binding, CallerName, ClaimsEnd, ClientName, CodeVerifier, Envelope, EventId, ExchangeEnd, Moment,
-    Presented, ProviderSessionId, ProviderStatus, Reason, Refusal, Revocation, RevocationEnd, Scope, Session,
-    SessionId, State, StateSecret, Taken, Timestamp, Viewer,
+    AccessToken, Binding, BudgetTerms, CallerName, ClaimsEnd, ClientName, CodeVerifier, Envelope, EventId,
+    ExchangeEnd, Moment, Outlook, Presented, ProviderSessionId, QueryEnd, Reason, Refusal, Revocation,
+    RevocationEnd, Scope, Session, SessionId, SlotId, State, StateSecret, Timestamp, Viewer,
 };
 
 /// Why a fact did not come about.
@@ -29,6 +29,9 @@ pub enum StoreError {
     /// The domain said no; nothing was written.
     #[error("refused: {}", .0.reason)]
     Refused(Refusal),
+    /// The rate budget has no slot for the request that would be sent; nothing was written.
+    #[error("the rate budget is spent")]
+    BudgetSpent(Outlook),
     /// More is waiting than the store takes.
     #[error("the store's queue is full")]
     Overloaded,
@@ -112,6 +115,50 @@ pub struct Take {
     pub binding: Option<Binding>,
     /// The provider's session id in it, a hint.
     pub provider_session: Option<ProviderSessionId>,
+}
+
+/// What a callback comes to that may be presented.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The session as it stands.
+    pub session: Session,
+    /// What tells this callback from all others.
+    pub callback: [u8; 32],
+}
+
+/// What taking comes to.
+#[derive(Debug)]
+pub struct Took {
+    /// The session as it now stands.
+    pub session: Session,
+    /// What is to be done.
+    pub next: Next,
+}
+
+/// What a taken callback asks for.
+#[derive(Debug)]
+pub enum Next {
+    /// Send the token request: the session is SENT.
+    Send {
+        /// The verifier to send.
+        verifier: CodeVerifier,
+        /// What the request uses of the rate budget.
+        slot: Slot,
+    },
+    /// Fetch the claims: the token is held.
+    FetchClaims {
+        /// The token to fetch them with.
+        token: AccessToken,
+    },
+    /// Nothing: the session has ended, now or before, and its outcome is the answer.
+    Answer,
+}
+
+/// A slot of a rate budget, held for one request. Whoever has it says how that request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    budget: [u8; 32],
+    id: SlotId,
 }
 
 /// A verified webhook.
@@ -209,26 +256,31 @@ pub trait Store: Send + Sync + 'static {
     /// `SESSION_NOT_FOUND`, `STATE_UNKNOWN`, or the store's own.
     async fn session(&self, now: Moment, viewer: &Viewer, lookup: &Lookup) -> Result<Session, StoreError>;
 
-    /// A callback was presented: its state is bound to it, and what is to be sent is marked as sent. Durable **before**
-    /// the first byte is sent.
-    ///
-    /// # Errors
-    /// The refusals of [`Session::take`], or the store's own.
-    async fn take(&self, now: Moment, take: Take) -> Result<(Session, Taken), StoreError>;
-
-    /// Whether a callback may be presented at all, and was presented before: what must be so before it may share what
-    /// another call with it brings about. Only reads.
+    /// Whether a callback may be presented at all: what must be so before it may share what another call with it brings
+    /// about. Only reads.
     ///
     /// # Errors
     /// The refusals of [`Session::admit`], or the store's own.
-    async fn admit(&self, take: Take) -> Result<bool, StoreError>;
+    async fn admit(&self, now: Moment, take: Take) -> Result<Admitted, StoreError>;
 
-    /// A token request ended.
+    /// A callback was presented: its state is bound to it, what is to be sent is marked as sent, and has a slot of the rate
+    /// budget. Durable **before** the first byte is sent.
+    ///
+    /// # Errors
+    /// The refusals of [`Session::take`], [`StoreError::BudgetSpent`], or the store's own.
+    async fn take(&self, now: Moment, take: Take, terms: &BudgetTerms) -> Result<Took, StoreError>;
+
+    /// A token request ended, and so did the use of its slot.
     ///
     /// # Errors
     /// `SESSION_NOT_FOUND`, `SESSION_FINISHED`, or the store's own.
-    async fn end_exchange(&self, now: Moment, id: SessionId, end: ExchangeEnd)
-    -> Result<Session, StoreError>;
+    async fn end_exchange(
+        &self,
+        now: Moment,
+        id: SessionId,
+        slot: Slot,
+        end: ExchangeEnd,
+    ) -> Result<Session, StoreError>;
 
     /// Fetching the claims ended.
     ///
@@ -266,16 +318,30 @@ pub trait Store: Send + Sync + 'static {
     /// Hears of each token that joins the queue from now on and is durable there; several may be heard as one.
     fn new_revocations(&self) -> watch::Receiver<()>;
 
-    /// The provider said how its session stands.
+    /// A request is about to be sent that nothing else need be known of.
     ///
     /// # Errors
-    /// `SESSION_NOT_FOUND`, or the store's own.
-    async fn observe(
+    /// [`StoreError::BudgetSpent`], or the store's own.
+    async fn claim(&self, now: Moment, terms: &BudgetTerms) -> Result<Slot, StoreError>;
+
+    /// The provider was asked how its session stands, with a slot from [`Store::claim`]; what it said has moved an open
+    /// session.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn end_query(
         &self,
         now: Moment,
         id: SessionId,
-        status: ProviderStatus,
-    ) -> Result<Session, StoreError>;
+        slot: Slot,
+        end: &QueryEnd,
+    ) -> Result<(), StoreError>;
+
+    /// When a budget has slots. Only reads.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn outlook(&self, now: Moment, terms: &BudgetTerms) -> Result<Outlook, StoreError>;
 
     /// A webhook was received: it is kept once, and an open session that it is about has moved.
     ///

@@ -3,12 +3,14 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, unreachable_pub)]
 
 mod bad_input;
+mod budgets;
 mod callers;
 mod commands;
 mod crash;
 mod dev;
 mod docs;
 mod exchange;
+mod explain;
 mod main_job;
 mod revoke;
 mod session;

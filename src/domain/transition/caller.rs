@@ -4,9 +4,10 @@ use crate::domain::{
     id::RunId,
     reason::Reason,
     refusal::Refusal,
-    revocation::Revocation,
+    revocation::{Revocation, RevocationEnd},
     session::{At, Ended, Session, Terminal, TokenStanding},
     time::Moment,
+    timeline::{Happening, TimelineEntry},
 };
 
 impl Session {
@@ -21,8 +22,10 @@ impl Session {
             At::Ended(_) => Err(Reason::SessionFinished.into()),
             At::Sent { .. } => Err(Reason::ExchangeInProgress.into()),
             At::Open(_) | At::Token => {
+                let before = self.at;
                 let revocation = self.give_token_up();
                 self.end(Terminal::Cancelled, now);
+                self.note(now.wall, Happening::Cancelled, before);
                 Ok(revocation)
             }
         }
@@ -41,9 +44,17 @@ impl Session {
             TokenStanding::Held { .. } if self.at == At::Token => Err(Reason::ExchangeInProgress.into()),
             TokenStanding::Held { .. } => {
                 self.updated = now.wall;
+                self.note(now.wall, Happening::TokenRevoked, self.at);
                 Ok(self.give_token_up())
             }
         }
+    }
+
+    /// Telling the provider that the token is given up has ended.
+    pub fn revocation_ended(&mut self, now: Moment, how: RevocationEnd) {
+        let entry = self.entry(now.wall, Happening::RevocationEnded, self.at).detailed(&how.to_string());
+        let http_status = if let RevocationEnd::Refused { http_status } = how { http_status } else { 0 };
+        self.timeline.add(TimelineEntry { http_status, ..entry });
     }
 
     /// A held token leaves the session: from here on nobody can read it there.

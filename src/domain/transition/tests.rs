@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{BootTime, CallerName, ClientName, Revocation, Timestamp, token_verdict};
+use crate::domain::{BootTime, CallerName, ClientName, Revocation, Status, Timeline, token_verdict};
 
 const RUN: RunId = RunId::new([1; 16]);
 const NEXT_RUN: RunId = RunId::new([2; 16]);
@@ -47,6 +47,7 @@ fn started(binding: bool) -> Session {
         at: At::Open(OpenStatus::Pending),
         token: TokenStanding::None,
         userinfo: None,
+        timeline: Timeline::default(),
     }
 }
 
@@ -464,7 +465,7 @@ fn claims_that_could_not_be_fetched_are_fetched_later() {
 
 /// Anything that can happen to a session.
 #[derive(Clone, Debug)]
-enum Happening {
+enum Event {
     Code(u8),
     Error,
     Token,
@@ -481,8 +482,8 @@ enum Happening {
     Wait(u64),
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
-    use Happening as H;
+fn event() -> impl Strategy<Value = Event> {
+    use Event as H;
     use ProviderStatus as P;
     prop_oneof![
         4 => (1u8..3).prop_map(H::Code),
@@ -509,47 +510,47 @@ proptest! {
     /// Whatever comes in whatever order: a terminal session never changes again, a state is bound to one callback, and a
     /// code costs at most nine requests. A token is given up once, and not held any more from then on.
     #[test]
-    fn terminal_never_reopens(bound: bool, happenings in prop::collection::vec(happening(), 1..40)) {
+    fn terminal_never_reopens(bound: bool, events in prop::collection::vec(event(), 1..40)) {
         let mut session = started(bound);
         let (mut seconds, mut run) = (0, RUN);
         let mut callback: Option<[u8; 32]> = None;
         let mut given_up = 0;
-        for happening in happenings {
+        for event in events {
             session.settle(at(seconds), run);
             let before = session.ended();
             let now = at(seconds);
             let taken = |session: &mut Session, presented| {
                 let _ = session.take(now, run, &viewer("checkout"), presented, None, None);
             };
-            match happening {
-                Happening::Code(number) => taken(&mut session, &code(number, bound)),
-                Happening::Error => {
+            match event {
+                Event::Code(number) => taken(&mut session, &code(number, bound)),
+                Event::Error => {
                     let presented = PresentedHashes { binding: code(1, bound).binding, ..error("access_denied") };
                     taken(&mut session, &presented);
                 }
-                Happening::Token => drop(session.exchange_ended(now, token(900))),
-                Happening::Refused(status) => {
+                Event::Token => drop(session.exchange_ended(now, token(900))),
+                Event::Refused(status) => {
                     let word = (status == 400).then_some("invalid_grant");
                     let word = word.or((status == 402).then_some("payment_required"));
                     drop(session.exchange_ended(now, refused(status, word)));
                 }
-                Happening::NeverSent => {
+                Event::NeverSent => {
                     drop(session.exchange_ended(now, ExchangeEnd::NeverSent { said: ProviderSaid::default() }));
                 }
-                Happening::Lost => drop(session.exchange_ended(now, lost())),
-                Happening::Claims => session.claims_ended(now, claims()),
-                Happening::NoClaims => session.claims_ended(
+                Event::Lost => drop(session.exchange_ended(now, lost())),
+                Event::Claims => session.claims_ended(now, claims()),
+                Event::NoClaims => session.claims_ended(
                     now,
                     ClaimsEnd::Failed { reason: Reason::ProviderError, said: ProviderSaid::default() },
                 ),
-                Happening::TokenRefused => {
+                Event::TokenRefused => {
                     session.claims_ended(now, ClaimsEnd::TokenRefused(ProviderSaid::default()));
                 }
-                Happening::Observe(status) => drop(session.observe(now, run, status)),
-                Happening::Cancel => given_up += session.cancel(now, run).ok().flatten().iter().len(),
-                Happening::Revoke => given_up += session.revoke(now, run).ok().flatten().iter().len(),
-                Happening::Restart => run = RunId::new([run.as_bytes()[0] + 1; 16]),
-                Happening::Wait(more) => seconds += more,
+                Event::Observe(status) => drop(session.observe(now, run, status)),
+                Event::Cancel => given_up += session.cancel(now, run).ok().flatten().iter().len(),
+                Event::Revoke => given_up += session.revoke(now, run).ok().flatten().iter().len(),
+                Event::Restart => run = RunId::new([run.as_bytes()[0] + 1; 16]),
+                Event::Wait(more) => seconds += more,
             }
             session.settle(at(seconds), run);
             if before.is_some() {
@@ -565,5 +566,12 @@ proptest! {
             prop_assert_eq!(status(&session) == Some(Terminal::Complete), session.userinfo.is_some());
             prop_assert_eq!(usize::from(matches!(session.token, TokenStanding::Revoked)), given_up);
         }
+        // The timeline leads from the start to where the session stands, without a gap.
+        let mut reached = Status::Pending;
+        for entry in session.timeline.entries() {
+            prop_assert_eq!(entry.from, reached, "{:?}", session.timeline);
+            reached = entry.to;
+        }
+        prop_assert_eq!(reached, session.status());
     }
 }

@@ -7,10 +7,10 @@ use super::*;
 /// Brings a session to where it holds a token of that life, received at second 2.
 async fn holding(store: &Arc<dyn Store>, number: u8, life: u64) -> SessionId {
     let id = store.start(at(0), new_session(0, number)).await.unwrap().session.id;
-    store.take(at(1), take_of(number, &format!("code-{number}"))).await.unwrap();
+    store.take(at(1), take_of(number, &format!("code-{number}")), &terms()).await.unwrap();
     let token = AccessToken::new(format!("canary-token-{number}"));
     let end = ExchangeEnd::Token { token, life: Duration::from_secs(life) };
-    store.end_exchange(at(2), id, end).await.unwrap();
+    end_exchange(store, at(2), id, end).await.unwrap();
     id
 }
 

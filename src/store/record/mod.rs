@@ -1,11 +1,14 @@
 //! The stored form of what is remembered: prost messages of the store's own, with what is secret sealed inside.
 
+mod budget;
 mod session;
+mod timeline;
 
 use std::time::Duration;
 
 use prost::Message;
 
+pub(super) use self::budget::{decode_budget, encode_budget};
 use self::session::{read_session, sealed_session, session_record};
 use super::{
     Event, StoreError,

@@ -1,5 +1,6 @@
 //! The embedded backend: one file, one writer, group commit.
 
+mod budgets;
 mod events;
 mod open;
 mod revocations;
@@ -23,18 +24,21 @@ use tokio::sync::watch;
 
 pub use self::open::{OpenError, Settings};
 use self::{
+    budgets::budget_key,
     open::Opened,
+    sessions::{Query, TakeBudget},
     sweep::Progress,
     tables::{EVENTS_TABLE, PROVIDER_SESSIONS_TABLE, REVOCATIONS_TABLE, SESSIONS_TABLE},
     writer::Writer,
 };
 use super::{
-    Ingested, Lookup, NewEvent, NewSession, Started, Store, StoreError, StoreStatus, Swept, Take,
+    Admitted, Ingested, Lookup, NewEvent, NewSession, Slot, Started, Store, StoreError, StoreStatus, Swept,
+    Take, Took,
     record::{Codec, SCHEMA_VERSION, decode_link},
 };
 use crate::domain::{
-    ClaimsEnd, ExchangeEnd, Moment, ProviderSessionId, ProviderStatus, Reason, Revocation, RevocationEnd,
-    RunId, Session, SessionId, Taken, Timestamp, Viewer,
+    BudgetTerms, ClaimsEnd, ExchangeEnd, Moment, Outlook, ProviderSessionId, QueryEnd, Reason, Revocation,
+    RevocationEnd, RunId, Session, SessionId, Timestamp, Viewer,
 };
 
 /// The store in one redb file.
@@ -54,13 +58,13 @@ pub struct RedbStore {
 }
 
 impl RedbStore {
-    /// Opens the file for the given run of the daemon.
+    /// Opens the file for a run of the daemon that begins now.
     ///
     /// # Errors
     /// [`OpenError`] says what stands in the way and what to do.
-    pub fn open(settings: Settings, run: RunId) -> Result<Self, OpenError> {
+    pub fn open(settings: Settings, run: RunId, now: Moment) -> Result<Self, OpenError> {
         let retention = settings.retention;
-        let (opened, path) = open::open_file(settings)?;
+        let (opened, path) = open::open_file(settings, now)?;
         Self::assemble(opened, run, retention, Some(path))
     }
 
@@ -153,26 +157,30 @@ impl Store for RedbStore {
         Ok(session)
     }
 
-    async fn take(&self, now: Moment, take: Take) -> Result<(Session, Taken), StoreError> {
-        let prepared = sessions::prepare_take(&self.codec, take);
-        let (codec, run) = (Arc::clone(&self.codec), self.run);
-        self.writer.write(move |tables| prepared.apply(tables, &codec, now, run)).await
+    async fn admit(&self, now: Moment, take: Take) -> Result<Admitted, StoreError> {
+        let mut session = self.read(take.state.session)?.ok_or(Reason::StateUnknown)?;
+        let callback = sessions::prepare_take(&self.codec, take).admit(&session)?;
+        session.settle(now, self.run);
+        Ok(Admitted { session, callback })
     }
 
-    async fn admit(&self, take: Take) -> Result<bool, StoreError> {
-        let session = self.read(take.state.session)?.ok_or(Reason::StateUnknown)?;
-        Ok(sessions::prepare_take(&self.codec, take).admit(&session)?)
+    async fn take(&self, now: Moment, take: Take, terms: &BudgetTerms) -> Result<Took, StoreError> {
+        let prepared = sessions::prepare_take(&self.codec, take);
+        let budget = TakeBudget { key: budget_key(&self.codec, terms), terms: terms.clone() };
+        let (codec, run) = (Arc::clone(&self.codec), self.run);
+        self.writer.write(move |tables| prepared.apply(tables, &codec, now, run, &budget)).await
     }
 
     async fn end_exchange(
         &self,
         now: Moment,
         id: SessionId,
+        slot: Slot,
         end: ExchangeEnd,
     ) -> Result<Session, StoreError> {
         let (codec, run) = (Arc::clone(&self.codec), self.run);
         self.writer
-            .write_surely(move |tables| sessions::end_exchange(tables, &codec, now, run, id, end))
+            .write_surely(move |tables| sessions::end_exchange(tables, &codec, now, run, id, slot, end))
             .await
     }
 
@@ -197,31 +205,35 @@ impl Store for RedbStore {
         Ok(queue)
     }
 
-    async fn end_revocation(
-        &self,
-        _now: Moment,
-        id: SessionId,
-        how: RevocationEnd,
-    ) -> Result<(), StoreError> {
-        if self.writer.write_surely(move |tables| revocations::end(tables, id)).await? {
-            // Sessions have no timeline yet; until they have one, the log is where this stands.
-            tracing::info!(session = %id, %how, "a token has left the queue of those to be revoked");
-        }
-        Ok(())
+    async fn end_revocation(&self, now: Moment, id: SessionId, how: RevocationEnd) -> Result<(), StoreError> {
+        let codec = Arc::clone(&self.codec);
+        self.writer.write_surely(move |tables| revocations::end(tables, &codec, now, id, how)).await
     }
 
     fn new_revocations(&self) -> watch::Receiver<()> {
         self.writer.watches().subscribe_to_revocations()
     }
 
-    async fn observe(
+    async fn claim(&self, now: Moment, terms: &BudgetTerms) -> Result<Slot, StoreError> {
+        let (key, terms) = (budget_key(&self.codec, terms), terms.clone());
+        self.writer.write(move |tables| budgets::claim(tables, now, key, &terms)).await
+    }
+
+    async fn end_query(
         &self,
         now: Moment,
         id: SessionId,
-        status: ProviderStatus,
-    ) -> Result<Session, StoreError> {
+        slot: Slot,
+        end: &QueryEnd,
+    ) -> Result<(), StoreError> {
         let (codec, run) = (Arc::clone(&self.codec), self.run);
-        self.writer.write(move |tables| sessions::observe(tables, &codec, now, run, id, status)).await
+        let status = if let QueryEnd::Status(status) = end { *status } else { None };
+        let query = Query { slot, end: end.into(), status };
+        self.writer.write_surely(move |tables| sessions::end_query(tables, &codec, now, run, id, query)).await
+    }
+
+    async fn outlook(&self, now: Moment, terms: &BudgetTerms) -> Result<Outlook, StoreError> {
+        budgets::outlook(&self.database, now, budget_key(&self.codec, terms), terms).map_err(unreadable)
     }
 
     async fn ingest(&self, now: Moment, new: NewEvent) -> Result<Ingested, StoreError> {

@@ -8,7 +8,7 @@ use super::{
     tables::{Change, Outcome, REVOCATIONS_TABLE, Tables, database, put_session},
     unreadable,
 };
-use crate::domain::{Moment, Reason, Revocation, RunId, Session, SessionId, Viewer};
+use crate::domain::{Moment, Reason, Revocation, RevocationEnd, RunId, Session, SessionId, Viewer};
 
 pub(super) fn revoke(
     tables: &Tables<'_>,
@@ -35,10 +35,25 @@ pub(super) fn put_revocation(codec: &Codec, revocation: &Revocation) -> Result<C
     Ok(Change::PutRevocation(revocation.session, codec.revocation_bytes(revocation)?))
 }
 
-/// Removes a row, whether it opens or not. Answers whether it was there.
-pub(super) fn end(tables: &Tables<'_>, id: SessionId) -> Outcome<bool> {
-    let is_there = tables.revocations.get(id.as_bytes()).map_err(database)?.is_some();
-    Ok((is_there, is_there.then_some(Change::RemoveRevocation(id)).into_iter().collect()))
+/// Removes a row, whether it opens or not, and notes how it ended in its session, where that is still kept.
+pub(super) fn end(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    now: Moment,
+    id: SessionId,
+    how: RevocationEnd,
+) -> Outcome<()> {
+    if tables.revocations.get(id.as_bytes()).map_err(database)?.is_none() {
+        return Ok(((), Vec::new()));
+    }
+    let mut changes = vec![Change::RemoveRevocation(id)];
+    if let Some(record) = tables.sessions.get(id.as_bytes()).map_err(database)?
+        && let Ok(mut stored) = codec.session(id, record.value()).map_err(log_damage)
+    {
+        stored.session.revocation_ended(now, how);
+        changes.push(put_session(codec, &stored)?);
+    }
+    Ok(((), changes))
 }
 
 /// The whole queue. A row that does not open is left out and left alone: the key that it was sealed under may be put

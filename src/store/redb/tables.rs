@@ -20,6 +20,8 @@ pub(super) const PROVIDER_SESSIONS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> =
 pub(super) const REQUESTS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new(REQUESTS);
 /// Id of the session that gave it up → `RevocationRecord`, sealed: a token that is to be revoked.
 pub(super) const REVOCATIONS_TABLE: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new(REVOCATIONS);
+/// Keyed hash of kind and credential → `BudgetRecord`.
+pub(super) const BUDGETS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("budgets");
 /// [`event_key`] → `EventRecord`.
 pub(super) const EVENTS_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(EVENTS);
 /// Keyed hash of client and body → sequence number of the event that brought it.
@@ -60,6 +62,8 @@ impl Change {
             | Self::PutRequest(..)
             | Self::RemoveRequest(_)
             | Self::RemoveRevocation(_)
+            | Self::PutBudget(..)
+            | Self::RemoveBudget(_)
             | Self::PutEvent(..)
             | Self::PutWebhook(..)
             | Self::PutInnerId(..)
@@ -98,6 +102,7 @@ pub(super) struct Tables<'t> {
     pub(super) provider_sessions: Table<'t, [u8; 32], &'static [u8]>,
     pub(super) requests: Table<'t, [u8; 32], &'static [u8]>,
     pub(super) revocations: Table<'t, [u8; 16], &'static [u8]>,
+    pub(super) budgets: Table<'t, [u8; 32], &'static [u8]>,
     pub(super) events: Table<'t, &'static [u8], &'static [u8]>,
     pub(super) webhooks: Table<'t, [u8; 32], u64>,
     pub(super) inner_ids: Table<'t, [u8; 32], u64>,
@@ -118,6 +123,8 @@ pub(super) enum Change {
     RemoveRequest([u8; 32]),
     PutRevocation(SessionId, Vec<u8>),
     RemoveRevocation(SessionId),
+    PutBudget([u8; 32], Vec<u8>),
+    RemoveBudget([u8; 32]),
     PutEvent(Vec<u8>, Vec<u8>),
     PutWebhook([u8; 32], u64),
     PutInnerId([u8; 32], u64),
@@ -132,6 +139,7 @@ impl<'t> Tables<'t> {
             provider_sessions: transaction.open_table(PROVIDER_SESSIONS_TABLE)?,
             requests: transaction.open_table(REQUESTS_TABLE)?,
             revocations: transaction.open_table(REVOCATIONS_TABLE)?,
+            budgets: transaction.open_table(BUDGETS_TABLE)?,
             events: transaction.open_table(EVENTS_TABLE)?,
             webhooks: transaction.open_table(WEBHOOKS_TABLE)?,
             inner_ids: transaction.open_table(INNER_IDS_TABLE)?,
@@ -166,6 +174,8 @@ impl<'t> Tables<'t> {
                 drop(self.revocations.insert(id.as_bytes(), record.as_slice())?);
             }
             Change::RemoveRevocation(id) => drop(self.revocations.remove(id.as_bytes())?),
+            Change::PutBudget(key, record) => drop(self.budgets.insert(&key, record.as_slice())?),
+            Change::RemoveBudget(key) => drop(self.budgets.remove(&key)?),
             Change::PutEvent(key, record) => drop(self.events.insert(key.as_slice(), record.as_slice())?),
             Change::PutWebhook(key, sequence) => drop(self.webhooks.insert(&key, sequence)?),
             Change::PutInnerId(key, sequence) => drop(self.inner_ids.insert(&key, sequence)?),

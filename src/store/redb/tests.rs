@@ -25,15 +25,15 @@ impl InFolder {
         let keys: Vec<_> = keys.iter().map(|seed| MasterKey::new([*seed; 32])).collect();
         let keys = KeyRing::new(&keys[0], &keys[1..]);
         let settings = Settings { path: self.path(), cache_bytes: 1 << 20, retention: RETENTION, keys };
-        RedbStore::open(settings, run(1))
+        RedbStore::open(settings, run(1), at(0))
     }
 }
 
 impl Backend for InFolder {
-    fn open(&self, run: RunId) -> Arc<dyn Store> {
+    fn open_at(&self, run: RunId, now: Moment) -> Arc<dyn Store> {
         let keys = KeyRing::new(&MasterKey::new([1; 32]), &[]);
         let settings = Settings { path: self.path(), cache_bytes: 1 << 20, retention: RETENTION, keys };
-        Arc::new(RedbStore::open(settings, run).unwrap())
+        Arc::new(RedbStore::open(settings, run, now).unwrap())
     }
 }
 
@@ -251,7 +251,7 @@ impl StorageBackend for Disk {
 async fn a_failed_commit_latches() {
     let is_full = Arc::new(AtomicBool::new(false));
     let disk = Disk { memory: InMemoryBackend::new(), is_full: Arc::clone(&is_full) };
-    let opened = open::open_backend(disk, KeyRing::new(&MasterKey::new([1; 32]), &[])).unwrap();
+    let opened = open::open_backend(disk, KeyRing::new(&MasterKey::new([1; 32]), &[]), at(0)).unwrap();
     let store = RedbStore::assemble(opened, run(1), RETENTION, None).unwrap();
     store.start(at(0), new_session(0, 1)).await.unwrap();
     assert_eq!(store.status().unwritable, None);

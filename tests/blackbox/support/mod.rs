@@ -119,6 +119,14 @@ rpcs = ["GetSession"]
         )
     }
 
+    /// Sets the client's limits, before a daemon is started.
+    pub fn limit(&self, token_per_minute: u32, session_per_minute: u32) {
+        let limits = format!(
+            "limits = {{ token_per_minute = {token_per_minute}, session_per_minute = {session_per_minute} }}\ntimeouts ="
+        );
+        fs::write(self.config(), self.config_text().replace("timeouts =", &limits)).unwrap();
+    }
+
     pub fn write_secret(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::write(&path, format!("{text}\n")).unwrap();

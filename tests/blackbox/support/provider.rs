@@ -107,9 +107,9 @@ impl Provider {
         let mut answers = Vec::new();
         let answered = async {
             while !are_wanted(&answers) {
-                let journal = self.journal().await;
-                let revocations = journal.iter().filter(|entry| entry["path"] == "/api/oauth/revoke");
+                let revocations = self.journal("/api/oauth/revoke").await;
                 answers = revocations
+                    .iter()
                     .map(|entry| entry["status"].as_u64().map(|status| u16::try_from(status).unwrap()))
                     .collect();
             }
@@ -125,13 +125,21 @@ impl Provider {
 
     /// How many requests have been received under a path.
     pub async fn requests(&self, path: &str) -> usize {
-        let journal = self.journal().await;
-        journal.iter().filter(|entry| entry["path"].as_str().unwrap().starts_with(path)).count()
+        self.journal(path).await.len()
     }
 
-    async fn journal(&self) -> Vec<Value> {
+    /// What has been received under a path, in order.
+    pub async fn journal(&self, path: &str) -> Vec<Value> {
         let answer = self.http.get(format!("{}/sandbox/journal", self.url)).send().await.unwrap();
-        answer.json().await.unwrap()
+        let mut entries: Vec<Value> = answer.json().await.unwrap();
+        entries.retain(|entry| entry["path"].as_str().unwrap().starts_with(path));
+        entries
+    }
+
+    /// When the token requests were received, in order, by the sandbox's clock.
+    pub async fn token_request_times(&self) -> Vec<jiff::Timestamp> {
+        let journal = self.journal("/api/oauth/token").await;
+        journal.iter().map(|entry| entry["time"].as_str().unwrap().parse().unwrap()).collect()
     }
 }
 
