@@ -126,9 +126,12 @@ impl IntegrationService for Integration {
 
     async fn revoke_token(
         &self,
-        _: Request<proto::RevokeTokenRequest>,
+        request: Request<proto::RevokeTokenRequest>,
     ) -> Answer<proto::RevokeTokenResponse> {
-        not_yet()
+        let viewer = viewer(&request)?;
+        let id = session_id(&request.into_inner().session_id)?;
+        let revoked = self.flows.revoke(&viewer, id).await?;
+        Ok(Response::new(proto::RevokeTokenResponse { session: Some(session(revoked)) }))
     }
 
     async fn get_access_token(

@@ -43,7 +43,7 @@ pub(super) enum Command {
     Start(Start),
     /// Complete an authorization with what the provider's redirect brought
     Complete(Complete),
-    /// Read or cancel a session
+    /// Read or cancel a session, or revoke its access token
     #[command(subcommand)]
     Session(SessionCommand),
     /// Hand in what the provider delivered
@@ -109,6 +109,8 @@ pub(super) enum SessionCommand {
     Explain(Explain),
     /// Cancel a session that is still open
     Cancel(Cancel),
+    /// Revoke the access token of a session that has its claims
+    Revoke(Revoke),
 }
 
 /// Which session to show.
@@ -141,6 +143,14 @@ pub(super) struct Explain {
 /// Which session to cancel.
 #[derive(Debug, Group)]
 pub(super) struct Cancel {
+    /// The daemon's id of the session (`ses_…`)
+    #[arg(value_name = "SES_ID")]
+    pub(super) session_id: String,
+}
+
+/// Whose token to revoke.
+#[derive(Debug, Group)]
+pub(super) struct Revoke {
     /// The daemon's id of the session (`ses_…`)
     #[arg(value_name = "SES_ID")]
     pub(super) session_id: String,

@@ -82,6 +82,7 @@ fn answer(args: &Args, stdin: &mut dyn Read) -> Result<Report, Failure> {
         Command::Session(SessionCommand::Get(get)) => session::get(&daemon, get, stdin),
         Command::Session(SessionCommand::Explain(explain)) => timeline::explain(&daemon, explain),
         Command::Session(SessionCommand::Cancel(cancel)) => session::cancel(&daemon, cancel),
+        Command::Session(SessionCommand::Revoke(revoke)) => session::revoke(&daemon, revoke),
         Command::Webhook(WebhookCommand::Ingest(ingest)) => webhook::ingest(&daemon, ingest, stdin),
         Command::Status => status::get(&daemon),
     }

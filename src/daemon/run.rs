@@ -106,6 +106,8 @@ pub async fn run(
     }
     let mut housekeeping = JoinSet::new();
     housekeeping.spawn(sweep(Arc::clone(&flows)));
+    let revoking = Arc::clone(&flows);
+    housekeeping.spawn(async move { revoking.revoke_waiting().await });
     health.set(true).await;
     housekeeping.spawn(watch_store(Arc::clone(&store), health.clone()));
     ready();

@@ -249,8 +249,10 @@ pub(super) const CATALOGUE: &[Entry] = &[
     ),
     general(
         Reason::ExchangeInProgress,
-        "A token request of this session is under way.",
-        "Wait for it: GetSession or WatchSession show the outcome within half a minute.",
+        "The session's exchange is under way: a token request was sent, or its token is held and the claims are missing.",
+        "Wait for it: GetSession or WatchSession show the outcome of a request within half a minute. Claims that are \
+         missing are fetched by the same callback. To revoke the token without them, call CancelAuthorization, which \
+         ends the session too.",
     ),
     general(
         Reason::VerificationFailed,

@@ -16,6 +16,7 @@ mod pkce;
 mod reason;
 mod refusal;
 mod retry_after;
+mod revocation;
 mod secret;
 mod session;
 mod time;
@@ -35,6 +36,7 @@ pub use pkce::CodeChallenge;
 pub use reason::{Entry, Reason, Stage, catalogue, entry};
 pub use refusal::{ProviderSaid, Refusal, Violation, tame};
 pub use retry_after::parse_retry_after;
+pub use revocation::{Revocation, RevocationEnd};
 pub use secret::{
     AccessToken, ApiKey, AuthorizationCode, Binding, ClientSecret, CodeVerifier, KeyedHash, StateSecret,
     WebhookSecret,

@@ -3,6 +3,8 @@
 //! Each transition begins with a settled session ([`Session::settle`]) and either changes it or refuses and leaves it as
 //! it was. A terminal session never reopens, whatever arrives in whatever order.
 
+mod caller;
+
 use std::time::Duration;
 
 use super::{
@@ -428,35 +430,6 @@ impl Session {
         self.at = At::Open(forward);
         self.updated = now.wall;
         true
-    }
-
-    /// Cancels the session. Answers the token to revoke, if one was held.
-    ///
-    /// # Errors
-    /// `EXCHANGE_IN_PROGRESS`, `SESSION_FINISHED`; nothing is changed then.
-    pub fn cancel(&mut self, now: Moment, run: RunId) -> Result<Option<AccessToken>, Refusal> {
-        self.settle(now, run);
-        match self.at {
-            At::Ended(Ended { status: Terminal::Cancelled, .. }) => Ok(None),
-            At::Ended(_) => Err(Reason::SessionFinished.into()),
-            At::Sent { .. } => Err(Reason::ExchangeInProgress.into()),
-            At::Open(_) | At::Token => {
-                let before = self.at;
-                let token = match std::mem::replace(&mut self.token, TokenStanding::None) {
-                    TokenStanding::Held { token, .. } => {
-                        self.token = TokenStanding::Revoked;
-                        Some(token)
-                    }
-                    other @ (TokenStanding::None | TokenStanding::Revoked | TokenStanding::Expired) => {
-                        self.token = other;
-                        None
-                    }
-                };
-                self.end(Terminal::Cancelled, now);
-                self.note(now.wall, Happening::Cancelled, before);
-                Ok(token)
-            }
-        }
     }
 
     fn fail(&mut self, now: Moment, reason: Reason, stage: Stage, said: Option<ProviderSaid>) {

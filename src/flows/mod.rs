@@ -9,6 +9,7 @@ mod gate;
 mod ids;
 mod line;
 mod retry;
+mod revoke;
 mod session;
 mod start;
 mod sweep;
@@ -167,7 +168,8 @@ impl Flows {
         &self.stopping
     }
 
-    /// Waits until all that was begun at the provider has ended and is recorded. Call it when no new work comes in.
+    /// Waits until all that was begun at the provider has ended and is recorded. Call it when no new work comes in. Not
+    /// waited for are revocations, which are durable, and are asked for again.
     pub async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;

@@ -86,7 +86,8 @@ fn ends_by_time(session: &Session, now: Moment) -> Option<Duration> {
     Some(life.saturating_sub(since.age(now).unwrap_or(life)))
 }
 
-async fn sleep(span: Option<Duration>) {
+/// Sleeps so long; for ever without a span.
+pub(super) async fn sleep(span: Option<Duration>) {
     match span {
         Some(span) => time::sleep(span).await,
         None => std::future::pending().await,

@@ -21,8 +21,8 @@ pub use self::{
 };
 use crate::domain::{
     AccessToken, Binding, BudgetTerms, CallerName, ClaimsEnd, ClientName, CodeVerifier, ExchangeEnd, Moment,
-    Outlook, Presented, ProviderSessionId, QueryEnd, Reason, Refusal, Scope, Session, SessionId, SlotId,
-    State, StateSecret, Timestamp, Viewer,
+    Outlook, Presented, ProviderSessionId, QueryEnd, Reason, Refusal, Revocation, RevocationEnd, Scope,
+    Session, SessionId, SlotId, State, StateSecret, Timestamp, Viewer,
 };
 
 /// Why a fact did not come about.
@@ -187,6 +187,8 @@ pub struct StoreStatus {
     pub sessions: u64,
     /// Events kept.
     pub events: u64,
+    /// Tokens that wait to be revoked.
+    pub revocations: u64,
     /// Version of the stored form.
     pub schema_version: u32,
 }
@@ -241,16 +243,35 @@ pub trait Store: Inbox {
     /// `SESSION_NOT_FOUND`, or the store's own.
     async fn end_claims(&self, now: Moment, id: SessionId, end: ClaimsEnd) -> Result<Session, StoreError>;
 
-    /// A session was cancelled; the token that it held, if any, is to be revoked.
+    /// A session was cancelled; the token that it held, if any, has joined the queue of those to be revoked.
     ///
     /// # Errors
     /// `SESSION_NOT_FOUND`, the refusals of [`Session::cancel`], or the store's own.
-    async fn cancel(
-        &self,
-        now: Moment,
-        viewer: &Viewer,
-        id: SessionId,
-    ) -> Result<(Session, Option<AccessToken>), StoreError>;
+    async fn cancel(&self, now: Moment, viewer: &Viewer, id: SessionId) -> Result<Session, StoreError>;
+
+    /// A session's token was revoked as far as the daemon's callers are concerned: it has left the session, where nobody
+    /// can read it any more, and joined the queue of those to be revoked at the provider. It stays there until
+    /// [`Store::end_revocation`], whatever becomes of the session.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND`, the refusals of [`Session::revoke`], or the store's own.
+    async fn revoke(&self, now: Moment, viewer: &Viewer, id: SessionId) -> Result<Session, StoreError>;
+
+    /// The queue: tokens that wait to be revoked at the provider, the soonest to run out first. Only reads.
+    ///
+    /// # Errors
+    /// The store's own. A row that does not open is logged and left out.
+    async fn revocations(&self, now: Moment) -> Result<Vec<Revocation>, StoreError>;
+
+    /// The revocation of that session's token has ended, and so has the token's place in the queue. Ended again, it
+    /// stays so.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn end_revocation(&self, now: Moment, id: SessionId, how: RevocationEnd) -> Result<(), StoreError>;
+
+    /// Hears of each token that joins the queue from now on and is durable there; several may be heard as one.
+    fn new_revocations(&self) -> watch::Receiver<()>;
 
     /// A request is about to be sent that nothing else need be known of.
     ///

@@ -56,6 +56,11 @@ async fn a_history_tells_what_happened_and_what_to_do_across_a_restart() {
     assert_eq!(told(&complete)[5..], expected.map(str::to_owned));
     assert_eq!(complete.session.unwrap().status(), SessionStatus::Complete);
     assert!(complete.next_step.starts_with("Nothing"), "{}", complete.next_step);
+    client.revoke(&id).await.unwrap();
+    client.no_revocation_waits().await;
+    let revoked = explain(&mut client, &id).await;
+    assert_eq!(told(&revoked)[9..], ["token_revoked", "revocation_ended"].map(str::to_owned));
+    assert_eq!(revoked.timeline.last().unwrap().detail, "revoked");
 
     let mut other = Client::tcp(daemon.tcp(), Some(OTHER)).await;
     let request = other.request(ExplainSessionRequest { session_id: id.clone() });

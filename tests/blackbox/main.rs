@@ -12,6 +12,7 @@ mod docs;
 mod exchange;
 mod explain;
 mod main_job;
+mod revoke;
 mod session;
 mod support;
 mod webhooks;

@@ -2,13 +2,15 @@
 
 mod budgets;
 mod inbox;
+mod revocations;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+pub(super) use self::revocations::complete;
 use super::*;
 use crate::domain::{
-    ApiKey, At, AuthorizationCode, BootTime, BudgetKind, ExchangeEnd, OpenStatus, ProviderSaid, RunId,
-    Terminal, TokenStanding, Userinfo, token_verdict,
+    AccessToken, ApiKey, At, AuthorizationCode, BootTime, BudgetKind, ExchangeEnd, OpenStatus, ProviderSaid,
+    RunId, Terminal, TokenStanding, Userinfo, token_verdict,
 };
 
 /// Retention that the suite expects the store to be opened with.
@@ -42,6 +44,9 @@ pub(super) async fn suite<B: Backend>(fresh: impl Fn() -> B) {
     claims_that_arrived_count_even_when_the_token_ran_out_meanwhile(&fresh()).await;
     budgets::suite(&fresh).await;
     inbox::suite(&fresh).await;
+    revocations::a_revoked_token_waits_until_its_revocation_ends(&fresh()).await;
+    revocations::cancelling_moves_a_token_into_the_queue(&fresh()).await;
+    revocations::the_queue_is_read_by_what_is_left_of_life_and_outlives_the_sessions(&fresh()).await;
 }
 
 pub(super) fn run(number: u8) -> RunId {

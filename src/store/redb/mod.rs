@@ -4,6 +4,7 @@ mod budgets;
 mod events;
 mod inbox;
 mod open;
+mod revocations;
 mod sessions;
 mod sweep;
 mod tables;
@@ -29,7 +30,7 @@ use self::{
     open::Opened,
     sessions::{Query, TakeBudget},
     sweep::Progress,
-    tables::{EVENTS_TABLE, PROVIDER_SESSIONS_TABLE, SESSIONS_TABLE},
+    tables::{EVENTS_TABLE, PROVIDER_SESSIONS_TABLE, REVOCATIONS_TABLE, SESSIONS_TABLE},
     watches::Subject,
     writer::Writer,
 };
@@ -38,8 +39,8 @@ use super::{
     record::{Codec, SCHEMA_VERSION, decode_link},
 };
 use crate::domain::{
-    AccessToken, BudgetTerms, ClaimsEnd, ExchangeEnd, Moment, Outlook, ProviderSessionId, QueryEnd, Reason,
-    RunId, Session, SessionId, Timestamp, Viewer,
+    BudgetTerms, ClaimsEnd, ExchangeEnd, Moment, Outlook, ProviderSessionId, QueryEnd, Reason, Revocation,
+    RevocationEnd, RunId, Session, SessionId, Timestamp, Viewer,
 };
 
 /// The store in one redb file.
@@ -193,14 +194,29 @@ impl Store for RedbStore {
         self.writer.write_surely(move |tables| sessions::end_claims(tables, &codec, now, run, id, end)).await
     }
 
-    async fn cancel(
-        &self,
-        now: Moment,
-        viewer: &Viewer,
-        id: SessionId,
-    ) -> Result<(Session, Option<AccessToken>), StoreError> {
+    async fn cancel(&self, now: Moment, viewer: &Viewer, id: SessionId) -> Result<Session, StoreError> {
         let (codec, run, viewer) = (Arc::clone(&self.codec), self.run, viewer.clone());
         self.writer.write(move |tables| sessions::cancel(tables, &codec, now, run, &viewer, id)).await
+    }
+
+    async fn revoke(&self, now: Moment, viewer: &Viewer, id: SessionId) -> Result<Session, StoreError> {
+        let (codec, run, viewer) = (Arc::clone(&self.codec), self.run, viewer.clone());
+        self.writer.write(move |tables| revocations::revoke(tables, &codec, now, run, &viewer, id)).await
+    }
+
+    async fn revocations(&self, now: Moment) -> Result<Vec<Revocation>, StoreError> {
+        let mut queue = revocations::read(&self.database, &self.codec)?;
+        queue.sort_by_key(|revocation| revocation.left(now));
+        Ok(queue)
+    }
+
+    async fn end_revocation(&self, now: Moment, id: SessionId, how: RevocationEnd) -> Result<(), StoreError> {
+        let codec = Arc::clone(&self.codec);
+        self.writer.write_surely(move |tables| revocations::end(tables, &codec, now, id, how)).await
+    }
+
+    fn new_revocations(&self) -> watch::Receiver<()> {
+        self.writer.subscribe(Subject::Revocations)
     }
 
     async fn claim(&self, now: Moment, terms: &BudgetTerms) -> Result<Slot, StoreError> {
@@ -242,13 +258,14 @@ impl Store for RedbStore {
     }
 
     fn status(&self) -> StoreStatus {
-        let count = || -> Result<(u64, u64), redb::Error> {
+        let count = || -> Result<(u64, u64, u64), redb::Error> {
             let read = self.database.begin_read()?;
-            Ok((read.open_table(SESSIONS_TABLE)?.len()?, read.open_table(EVENTS_TABLE)?.len()?))
+            let sessions = read.open_table(SESSIONS_TABLE)?.len()?;
+            Ok((sessions, read.open_table(EVENTS_TABLE)?.len()?, read.open_table(REVOCATIONS_TABLE)?.len()?))
         };
         let counted = count();
         let unreadable = counted.as_ref().err().map(ToString::to_string);
-        let (sessions, events) = counted.unwrap_or_default();
+        let (sessions, events, revocations) = counted.unwrap_or_default();
         let bytes =
             self.path.as_ref().and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len());
         StoreStatus {
@@ -257,6 +274,7 @@ impl Store for RedbStore {
             bytes,
             sessions,
             events,
+            revocations,
             schema_version: SCHEMA_VERSION,
         }
     }

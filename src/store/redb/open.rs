@@ -174,6 +174,9 @@ fn prepare(database: Database, ring: KeyRing, now: Moment, path: &str) -> Result
             index
         }
     };
+    if !is_new {
+        add_tables(&database).map_err(io)?;
+    }
     budgets::restart(&database, now).map_err(io)?;
     let newest = newest(&database).map_err(io)?;
     Ok(Opened { database, codec: Codec { ring, index }, newest })
@@ -190,6 +193,21 @@ fn lay_out(database: &Database, index_key: &[u8]) -> Result<(), redb::Error> {
         meta.insert(INDEX_KEY_ROW, index_key)?;
     }
     transaction.commit()?;
+    Ok(())
+}
+
+/// Makes the tables that this program has and the one that made the file had not. Nothing is written where none is
+/// missing.
+fn add_tables(database: &Database) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    let before = transaction.list_tables()?.count();
+    Tables::open(&transaction)?;
+    if transaction.list_tables()?.count() > before {
+        transaction.commit()?
+    } else {
+        transaction.abort()?
+    }
     Ok(())
 }
 

@@ -9,12 +9,13 @@ use super::{
         seal::Purpose,
     },
     budgets, events,
+    revocations::put_revocation,
     tables::{Change, OperationError, Outcome, Tables, database, put_session},
 };
 use crate::domain::{
-    AccessToken, At, BudgetTerms, ClaimsEnd, ClientName, ExchangeEnd, KeyedHash, Moment, OpenStatus,
-    Presented, PresentedHashes, ProviderSessionId, ProviderStatus, Reason, Refusal, RunId, Session,
-    SessionId, SlotEnd, State, StateSecret, Taken, Timeline, TokenStanding, Viewer,
+    At, BudgetTerms, ClaimsEnd, ClientName, ExchangeEnd, KeyedHash, Moment, OpenStatus, Presented,
+    PresentedHashes, ProviderSessionId, ProviderStatus, Reason, Refusal, RunId, Session, SessionId, SlotEnd,
+    State, StateSecret, Taken, Timeline, TokenStanding, Viewer,
 };
 
 /// A start, with everything done that needs no transaction.
@@ -237,15 +238,16 @@ pub(super) fn cancel(
     run: RunId,
     viewer: &Viewer,
     id: SessionId,
-) -> Outcome<(Session, Option<AccessToken>)> {
+) -> Outcome<Session> {
     let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
     if !viewer.sees(&stored.session) {
         return Err(Reason::SessionNotFound.into());
     }
-    let token = stored.session.cancel(now, run)?;
+    let revocation = stored.session.cancel(now, run)?;
     let mut changes = vec![put_session(codec, &stored)?];
     changes.extend(forget_state(tables, codec, &stored)?);
-    Ok(((stored.session, token), changes))
+    changes.extend(revocation.map(|revocation| put_revocation(codec, &revocation)).transpose()?);
+    Ok((stored.session, changes))
 }
 
 /// The session may have been swept meanwhile: its slot counts all the same.

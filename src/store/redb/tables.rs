@@ -5,7 +5,7 @@ use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, Writ
 use super::{
     super::{
         Consumer, StoreError,
-        record::{CONSUMERS, Codec, DIGESTS, EVENTS, META, REQUESTS, SESSIONS, StoredSession},
+        record::{CONSUMERS, Codec, DIGESTS, EVENTS, META, REQUESTS, REVOCATIONS, SESSIONS, StoredSession},
     },
     watches::Subject,
 };
@@ -21,6 +21,8 @@ pub(super) const PROVIDER_SESSIONS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> =
     TableDefinition::new("provider_sessions");
 /// Keyed hash of caller, client and request id → `RequestRecord`, sealed.
 pub(super) const REQUESTS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new(REQUESTS);
+/// Id of the session that gave it up → `RevocationRecord`, sealed: a token that is to be revoked.
+pub(super) const REVOCATIONS_TABLE: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new(REVOCATIONS);
 /// Keyed hash of kind and credential → `BudgetRecord`.
 pub(super) const BUDGETS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("budgets");
 /// [`event_key`] → `EventRecord`.
@@ -69,10 +71,31 @@ pub(super) fn event_key(client: &ClientName, sequence: u64) -> Vec<u8> {
 impl Change {
     /// What may be watched and is not what it was.
     pub(super) fn subject(&self) -> Option<Subject> {
-        if let Self::PutSession(id, _) = self {
-            return Some(Subject::Session(*id));
+        match self {
+            Self::PutSession(id, _) => Some(Subject::Session(*id)),
+            Self::PutRevocation(..) => Some(Subject::Revocations),
+            Self::PutInbox(client, _) => Some(Subject::Inbox(client.clone())),
+            Self::RemoveSession(_)
+            | Self::PutCode(..)
+            | Self::RemoveCode(_)
+            | Self::PutProviderSession(..)
+            | Self::RemoveProviderSession(_)
+            | Self::PutRequest(..)
+            | Self::RemoveRequest(_)
+            | Self::RemoveRevocation(_)
+            | Self::PutBudget(..)
+            | Self::RemoveBudget(_)
+            | Self::PutEvent(..)
+            | Self::RemoveEvent(_)
+            | Self::PutDigest(..)
+            | Self::RemoveDigest(_)
+            | Self::PutSessionEvent(_)
+            | Self::RemoveSessionEvent(_)
+            | Self::PutInnerId(..)
+            | Self::RemoveInnerId(_)
+            | Self::PutConsumer(..)
+            | Self::RemoveConsumer(_) => None,
         }
-        if let Self::PutInbox(client, _) = self { Some(Subject::Inbox(client.clone())) } else { None }
     }
 }
 
@@ -105,6 +128,7 @@ pub(super) struct Tables<'t> {
     pub(super) codes: Table<'t, [u8; 32], [u8; 16]>,
     pub(super) provider_sessions: Table<'t, [u8; 32], &'static [u8]>,
     pub(super) requests: Table<'t, [u8; 32], &'static [u8]>,
+    pub(super) revocations: Table<'t, [u8; 16], &'static [u8]>,
     pub(super) budgets: Table<'t, [u8; 32], &'static [u8]>,
     pub(super) events: Table<'t, &'static [u8], &'static [u8]>,
     pub(super) digests: Table<'t, [u8; 32], &'static [u8]>,
@@ -126,6 +150,8 @@ pub(super) enum Change {
     RemoveProviderSession([u8; 32]),
     PutRequest([u8; 32], Vec<u8>),
     RemoveRequest([u8; 32]),
+    PutRevocation(SessionId, Vec<u8>),
+    RemoveRevocation(SessionId),
     PutBudget([u8; 32], Vec<u8>),
     RemoveBudget([u8; 32]),
     PutEvent(Vec<u8>, Vec<u8>),
@@ -148,6 +174,7 @@ impl<'t> Tables<'t> {
             codes: transaction.open_table(CODES_TABLE)?,
             provider_sessions: transaction.open_table(PROVIDER_SESSIONS_TABLE)?,
             requests: transaction.open_table(REQUESTS_TABLE)?,
+            revocations: transaction.open_table(REVOCATIONS_TABLE)?,
             budgets: transaction.open_table(BUDGETS_TABLE)?,
             events: transaction.open_table(EVENTS_TABLE)?,
             digests: transaction.open_table(DIGESTS_TABLE)?,
@@ -181,6 +208,10 @@ impl<'t> Tables<'t> {
             Change::RemoveProviderSession(key) => drop(self.provider_sessions.remove(&key)?),
             Change::PutRequest(key, record) => drop(self.requests.insert(&key, record.as_slice())?),
             Change::RemoveRequest(key) => drop(self.requests.remove(&key)?),
+            Change::PutRevocation(id, record) => {
+                drop(self.revocations.insert(id.as_bytes(), record.as_slice())?);
+            }
+            Change::RemoveRevocation(id) => drop(self.revocations.remove(id.as_bytes())?),
             Change::PutBudget(key, record) => drop(self.budgets.insert(&key, record.as_slice())?),
             Change::RemoveBudget(key) => drop(self.budgets.remove(&key)?),
             Change::PutEvent(key, record) => drop(self.events.insert(key.as_slice(), record.as_slice())?),

@@ -1,4 +1,4 @@
-//! Who wants to hear of a session's changes, or of what comes into an inbox.
+//! Who wants to hear of what is committed.
 
 use std::{
     collections::HashMap,
@@ -16,6 +16,8 @@ pub(super) enum Subject {
     Session(SessionId),
     /// A client's inbox.
     Inbox(ClientName),
+    /// The queue of tokens to be revoked.
+    Revocations,
 }
 
 /// What is watched. A watcher costs one entry, and no work until its subject changes.

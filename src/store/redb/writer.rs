@@ -126,15 +126,15 @@ impl Writer {
                 Err(OperationError::Database(error)) => return Err(error),
             };
             let is_change = !changes.is_empty();
-            let mut changed = Vec::new();
+            let mut news = Vec::new();
             for change in changes {
-                changed.extend(change.subject());
+                news.extend(change.subject());
                 tables.apply(change)?;
             }
             let answer: Answer = Box::new(move || {
+                news.iter().for_each(|subject| watches.tell(subject));
                 // Whoever asked may have gone meanwhile; the fact stands all the same.
                 let _ = sender.send(result);
-                changed.iter().for_each(|subject| watches.tell(subject));
             });
             Ok((answer, is_change))
         });

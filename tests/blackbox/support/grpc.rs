@@ -3,10 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use cairld::api::proto::{
-    CancelAuthorizationRequest, CompleteAuthorizationRequest, GetSessionRequest, GetStatusRequest,
-    GetStatusResponse, IngestWebhookRequest, IngestWebhookResponse, Session, StartAuthorizationRequest,
-    StartAuthorizationResponse, admin_service_client::AdminServiceClient, get_session_request::Lookup,
-    integration_service_client::IntegrationServiceClient,
+    CancelAuthorizationRequest, CompleteAuthorizationRequest, GetAccessTokenRequest, GetSessionRequest,
+    GetStatusRequest, GetStatusResponse, IngestWebhookRequest, IngestWebhookResponse, RevokeTokenRequest,
+    Session, StartAuthorizationRequest, StartAuthorizationResponse, admin_service_client::AdminServiceClient,
+    get_session_request::Lookup, integration_service_client::IntegrationServiceClient,
 };
 use tonic::{
     Code, Request, Status,
@@ -14,6 +14,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt;
+
+use super::SURELY;
 
 /// A client of both services, with or without a token.
 #[derive(Clone)]
@@ -94,6 +96,22 @@ impl Client {
     pub async fn cancel(&mut self, id: &str) -> Result<Session, Status> {
         let request = self.request(CancelAuthorizationRequest { session_id: id.to_owned() });
         Ok(self.integration.cancel_authorization(request).await?.into_inner().session.unwrap())
+    }
+
+    pub async fn revoke(&mut self, id: &str) -> Result<Session, Status> {
+        let request = self.request(RevokeTokenRequest { session_id: id.to_owned() });
+        Ok(self.integration.revoke_token(request).await?.into_inner().session.unwrap())
+    }
+
+    pub async fn access_token(&mut self, id: &str) -> Result<String, Status> {
+        let request = self.request(GetAccessTokenRequest { session_id: id.to_owned() });
+        Ok(self.integration.get_access_token(request).await?.into_inner().access_token)
+    }
+
+    /// Waits until no token waits to be revoked any more.
+    pub async fn no_revocation_waits(&mut self) {
+        let empty = async { while self.status().await.unwrap().store.unwrap().pending_revocations > 0 {} };
+        tokio::time::timeout(SURELY, empty).await.expect("the queue of revocations stays");
     }
 
     pub async fn ingest(&mut self, body: &[u8], signature: &str) -> Result<IngestWebhookResponse, Status> {
