@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::proto;
 use crate::domain::{
-    Binding, Callback, CallbackParameters, MAX_WEBHOOK_BYTES, ProviderSessionId, Reason, Refusal, Scope,
-    SessionId, State, Violation, parse_callback_url, parse_parameters,
+    Binding, Callback, CallbackParameters, ConsumerName, MAX_WEBHOOK_BYTES, ProviderSessionId, Reason,
+    Refusal, Scope, SessionId, State, Violation, parse_callback_url, parse_parameters,
 };
 use crate::store::Lookup;
 
@@ -15,7 +15,7 @@ const MAX_NAME: usize = 64;
 const MAX_OPAQUE: usize = 256;
 /// Longest redirect URI, bytes.
 const MAX_URI: usize = 2048;
-/// Most scopes.
+/// Most scopes, and most types of events.
 const MAX_SCOPES: usize = 64;
 /// Longest request id, characters.
 const MAX_REQUEST_ID: usize = 128;
@@ -100,6 +100,48 @@ impl Fields {
 
     pub(super) fn signature(&mut self, text: String) -> String {
         self.text("signature", text, MAX_SIGNATURE)
+    }
+
+    pub(super) fn page_size(&mut self, size: i32, usual: usize, most: usize) -> usize {
+        match usize::try_from(size) {
+            Ok(0) => usual,
+            Ok(size) if size <= most => size,
+            _ => {
+                self.wrong("page_size", format!("must be from 0 to {most}; 0 means {usual}"));
+                usual
+            }
+        }
+    }
+
+    pub(super) fn event_type(&mut self, field: &str, text: String) -> String {
+        self.text(field, text, MAX_OPAQUE)
+    }
+
+    pub(super) fn event_types(&mut self, texts: Vec<String>) -> Vec<String> {
+        if texts.len() > MAX_SCOPES {
+            self.wrong("types", format!("has {} entries; at most {MAX_SCOPES} are taken", texts.len()));
+            return Vec::new();
+        }
+        let mut types = Vec::with_capacity(texts.len());
+        for (index, text) in texts.into_iter().enumerate() {
+            if text.is_empty() {
+                self.wrong(format!("types[{index}]"), "is empty; leave types empty to have all");
+            }
+            types.push(self.event_type(&format!("types[{index}]"), text));
+        }
+        types
+    }
+
+    pub(super) fn consumer(&mut self, text: &str) -> Option<ConsumerName> {
+        let name = ConsumerName::parse(text);
+        name.map_err(|rule| self.wrong("consumer", format!("must be {rule}"))).ok()
+    }
+
+    /// What was read, unless anything was wrong.
+    pub(super) fn checked<T>(self, read: Option<T>) -> Result<T, Refusal> {
+        self.check()?;
+        // What is missing has said so.
+        read.ok_or_else(|| Reason::InvalidArgument.into())
     }
 
     /// Refuses if anything was wrong.

@@ -9,9 +9,10 @@ use tonic::{Request, Response, Status};
 use super::{
     caller::Caller,
     door::Patience,
+    events::{self, event},
     explain::explanation,
     input::{Fields, callback, lookup, session_id, watch_lookup},
-    output::{event, session, timestamp},
+    output::{session, timestamp},
     proto::{self, integration_service_server::IntegrationService},
 };
 use crate::{
@@ -167,28 +168,39 @@ impl IntegrationService for Integration {
         Ok(Response::new(proto::IngestWebhookResponse { event, duplicate: ingested.duplicate }))
     }
 
-    async fn list_events(&self, _: Request<proto::ListEventsRequest>) -> Answer<proto::ListEventsResponse> {
-        not_yet()
+    async fn list_events(
+        &self,
+        request: Request<proto::ListEventsRequest>,
+    ) -> Answer<proto::ListEventsResponse> {
+        let viewer = viewer(&request)?;
+        Ok(Response::new(events::list(&self.flows, &viewer, request.into_inner()).await?))
     }
 
     type WatchEventsStream = Streamed<proto::WatchEventsResponse>;
 
-    async fn watch_events(&self, _: Request<proto::WatchEventsRequest>) -> Answer<Self::WatchEventsStream> {
-        not_yet()
+    async fn watch_events(
+        &self,
+        request: Request<proto::WatchEventsRequest>,
+    ) -> Answer<Self::WatchEventsStream> {
+        let viewer = viewer(&request)?;
+        let told = events::watch(&self.flows, viewer, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(told)))
     }
 
     async fn acknowledge_events(
         &self,
-        _: Request<proto::AcknowledgeEventsRequest>,
+        request: Request<proto::AcknowledgeEventsRequest>,
     ) -> Answer<proto::AcknowledgeEventsResponse> {
-        not_yet()
+        let viewer = viewer(&request)?;
+        Ok(Response::new(events::acknowledge(&self.flows, &viewer, request.into_inner()).await?))
     }
 
     async fn delete_consumer(
         &self,
-        _: Request<proto::DeleteConsumerRequest>,
+        request: Request<proto::DeleteConsumerRequest>,
     ) -> Answer<proto::DeleteConsumerResponse> {
-        not_yet()
+        let viewer = viewer(&request)?;
+        Ok(Response::new(events::delete_consumer(&self.flows, &viewer, request.into_inner()).await?))
     }
 
     async fn explain_session(

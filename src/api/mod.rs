@@ -7,6 +7,7 @@ mod admin;
 mod caller;
 mod door;
 pub mod errors_page;
+mod events;
 mod explain;
 mod input;
 mod integration;

@@ -3,12 +3,7 @@
 use prost_types::Timestamp as ProtoTimestamp;
 
 use super::proto;
-use crate::{
-    domain::{
-        ClientName, Failure, Reason, Session, SessionId, Status, Terminal, Timestamp, TokenStanding, entry,
-    },
-    store::Event,
-};
+use crate::domain::{Failure, Reason, Session, Status, Terminal, Timestamp, TokenStanding, entry};
 
 /// A timestamp of the contract.
 pub(super) fn timestamp(time: Timestamp) -> ProtoTimestamp {
@@ -104,28 +99,6 @@ fn claim(json: String) -> proto::ClaimValue {
         _ => Kind::JsonValue(json),
     };
     proto::ClaimValue { kind: Some(kind) }
-}
-
-/// An event of the contract, with the session that the caller may know it to belong to.
-pub(super) fn event(event: Event, session: Option<SessionId>) -> proto::Event {
-    proto::Event {
-        id: event.id.to_string(),
-        cursor: cursor(&event.client, event.sequence),
-        client: event.client.to_string(),
-        r#type: event.kind,
-        session_id: session.map(|id| id.to_string()).unwrap_or_default(),
-        provider_session_id: event.provider_session.map(|id| id.to_string()).unwrap_or_default(),
-        body: event.body,
-        receive_time: Some(timestamp(event.received.wall)),
-        parsed: event.parsed,
-        id_reused: event.id_reused,
-    }
-}
-
-/// An event's place in its inbox, opaque: base64url of the client's name and the sequence number.
-fn cursor(client: &ClientName, sequence: u64) -> String {
-    let bytes = [client.as_str().as_bytes(), &[0], &sequence.to_be_bytes()].concat();
-    data_encoding::BASE64URL_NOPAD.encode(&bytes)
 }
 
 /// A reason of the contract.

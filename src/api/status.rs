@@ -67,6 +67,7 @@ pub(super) const fn code(reason: Reason) -> Code {
         | Reason::StoreUnavailable
         | Reason::ShuttingDown => Code::Unavailable,
         Reason::RateLimited | Reason::Overloaded => Code::ResourceExhausted,
+        Reason::ConsumerSuperseded => Code::Aborted,
         Reason::CallerUnknown => Code::Unauthenticated,
         Reason::RpcNotGranted => Code::PermissionDenied,
         Reason::RecordCorrupt => Code::DataLoss,

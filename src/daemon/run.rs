@@ -76,10 +76,11 @@ pub async fn run(
     let callers = Callers::new(callers.into_iter().map(|caller| assemble::caller(caller, &shared)).collect());
     // Opening a large store after a crash can take a while: not on a thread that serves.
     let now = clock.now();
+    let event_limits = store_config.events;
     let opening =
         tokio::task::spawn_blocking(move || assemble::store(store_config, &keys, RunId::new(run_id), now));
     let store: Arc<dyn Store> = Arc::new(opening.await.map_err(|error| internal(&error))??);
-    let flows = Arc::new(Flows::new(Arc::clone(&store), clients, Arc::clone(&clock)));
+    let flows = Arc::new(Flows::new(Arc::clone(&store), clients, event_limits, Arc::clone(&clock)));
     let api = Api { flows: Arc::clone(&flows), callers, clock };
     let (server, health) = assemble_api(api).await.map_err(|error| internal(&error))?;
 
@@ -147,7 +148,7 @@ pub async fn run(
     ended
 }
 
-/// Writes down what time has ended, and removes what is old.
+/// Writes down what time has ended, and removes what is old, sessions and events.
 async fn sweep(flows: Arc<Flows>) {
     let mut ticks = time::interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -159,6 +160,21 @@ async fn sweep(flows: Arc<Flows>) {
             }
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "the sweep stopped early; it goes on at the next turn"),
+        }
+        match flows.trim_events().await {
+            Ok(trimmed) if trimmed.unread > 0 => tracing::error!(
+                removed = trimmed.removed,
+                unread = trimmed.unread,
+                "events went that a consumer had not acknowledged: store.unread_event_size is reached; see to the \
+                 consumer, or delete it"
+            ),
+            Ok(trimmed) if trimmed.removed > 0 => {
+                tracing::info!(removed = trimmed.removed, "old events went")
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%error, "trimming events stopped early; it goes on at the next turn")
+            }
         }
     }
 }

@@ -322,6 +322,12 @@ pub(super) const CATALOGUE: &[Entry] = &[
         "Begin again without it.",
     ),
     general(
+        Reason::ConsumerSuperseded,
+        "A newer WatchEvents stream with the same consumer name has begun.",
+        "Leave this stream ended. If both were meant to run, give each a consumer name of its own; of one name there is \
+         one stream at a time.",
+    ),
+    general(
         Reason::RequestIdReused,
         "The request id was used before with other arguments.",
         "Use a new request_id for each start; repeat one only with the very same arguments.",

@@ -124,6 +124,8 @@ reasons! {
     RecordCorrupt = "RECORD_CORRUPT",
     /// A bug in the daemon.
     Internal = "INTERNAL",
+    /// A newer stream of the same consumer has begun.
+    ConsumerSuperseded = "CONSUMER_SUPERSEDED",
 }
 
 impl Reason {

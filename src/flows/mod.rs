@@ -4,6 +4,7 @@
 
 mod cancel;
 mod complete;
+mod events;
 mod flight;
 mod gate;
 mod ids;
@@ -24,18 +25,19 @@ use url::Url;
 
 pub use self::{
     complete::Complete,
+    events::EventQuery,
     gate::BudgetStatus,
     start::{Start, StartAnswer},
     webhook::{IngestAnswer, Webhook},
 };
-use self::{flight::Flights, gate::Gates, ids::IdSource};
+use self::{events::OpenStreams, flight::Flights, gate::Gates, ids::IdSource};
 use crate::{
     domain::{
         ApiKey, BudgetTerms, ClientName, Clock, Moment, Reason, Refusal, Session, SessionId, Viewer,
         WebhookSecret,
     },
     provider::Provider,
-    store::{Store, StoreError, StoreStatus, Swept},
+    store::{EventLimits, Store, StoreError, StoreStatus, Swept},
 };
 
 /// A configured client of the provider, as the flows use it.
@@ -75,6 +77,10 @@ pub struct Flows {
     clock: Arc<dyn Clock>,
     ids: IdSource,
     last_sweep: std::sync::Mutex<Option<(Moment, Swept)>>,
+    /// How long events are kept.
+    event_limits: EventLimits,
+    /// Consumers' streams that are open.
+    event_streams: OpenStreams,
     /// Cancelled when the daemon stops.
     stopping: CancellationToken,
     /// What goes on after its caller has gone.
@@ -96,7 +102,12 @@ struct Abandoned;
 
 impl Flows {
     /// Flows over a store, for the given clients.
-    pub fn new(store: Arc<dyn Store>, clients: Vec<Client>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        clients: Vec<Client>,
+        event_limits: EventLimits,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let ids = IdSource::after(store.newest());
         let clients = clients.into_iter().map(|client| (client.name.clone(), client)).collect();
         let tasks = TaskTracker::new();
@@ -110,6 +121,8 @@ impl Flows {
             last_sweep: std::sync::Mutex::default(),
             completions: Flights::new(tasks.clone()),
             refreshes: Flights::new(tasks.clone()),
+            event_limits,
+            event_streams: OpenStreams::default(),
             stopping,
             tasks,
             gates,

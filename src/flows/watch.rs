@@ -105,7 +105,7 @@ mod tests {
         domain::{
             BootTime, CallerName, ClientName, Clock, CodeVerifier, RunId, StateSecret, Terminal, Timestamp,
         },
-        store::{KeyRing, MasterKey, NewSession, RedbStore, Settings, Store},
+        store::{EventLimits, KeyRing, MasterKey, NewSession, RedbStore, Settings, Store},
     };
 
     /// Follows the runtime's clock, which a test can stop.
@@ -139,8 +139,14 @@ mod tests {
             shared: Arc::default(),
             sees_unlinked: false,
         };
-        let flows =
-            Arc::new(Flows::new(Arc::clone(&store), Vec::new(), Arc::clone(&clock) as Arc<dyn Clock>));
+        let limits =
+            EventLimits { retention: Duration::from_secs(3600), bytes: 1 << 20, unread_bytes: 1 << 20 };
+        let flows = Arc::new(Flows::new(
+            Arc::clone(&store),
+            Vec::new(),
+            limits,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+        ));
         let start = |number: u8| NewSession {
             id: SessionId::new(clock.now().wall, [number; 10]),
             client: client.clone(),

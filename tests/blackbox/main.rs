@@ -9,6 +9,7 @@ mod commands;
 mod crash;
 mod dev;
 mod docs;
+mod events;
 mod exchange;
 mod explain;
 mod main_job;

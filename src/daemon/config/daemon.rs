@@ -7,7 +7,7 @@ use super::{
     section::Section,
     value::{duration, memory},
 };
-use crate::store::{KeyRing, MasterKey};
+use crate::store::{EventLimits, KeyRing, MasterKey};
 
 const KEYS: SecretKeys = SecretKeys { inline: "key", file: "files", credential: "credentials" };
 /// Longest path of a Unix socket on Linux, bytes (`sun_path` with its end).
@@ -33,6 +33,9 @@ pub struct StoreConfig {
     pub cache_bytes: usize,
     /// How long sessions are kept after they expire: 1 minute to 365 days, by default 24 hours.
     pub retention: Duration,
+    /// How long events are kept: for 1 hour to 3650 days, by default 30 days, while those of one client take no more than 1
+    /// MiB to 64 GiB, by default 1 GiB; what a consumer has not acknowledged longer, up to 4 GiB by default.
+    pub events: EventLimits,
 }
 
 /// The keys that the store is sealed with.
@@ -119,12 +122,32 @@ pub(super) fn store(root: &mut Section<'_>) -> Option<StoreConfig> {
     let retention = section.parsed("retention", |text| {
         duration(text, Duration::from_secs(60), Duration::from_secs(365 * 86_400), "24h")
     });
+    let events = event_limits(&mut section);
     section.finish();
     Some(StoreConfig {
         path: path?,
+        events,
         cache_bytes: cache_bytes.unwrap_or(64 << 20),
         retention: retention.unwrap_or(Duration::from_secs(86_400)),
     })
+}
+
+fn event_limits(section: &mut Section<'_>) -> EventLimits {
+    const DAY: u64 = 86_400;
+    let retention = section.parsed("event_retention", |text| {
+        duration(text, Duration::from_secs(3600), Duration::from_secs(3650 * DAY), "30d")
+    });
+    let bytes = section.parsed("event_size", memory).map_or(1 << 30, |bytes| bytes as u64);
+    let unread_bytes = section.parsed("unread_event_size", memory).map(|bytes| bytes as u64);
+    if unread_bytes.is_some_and(|unread| unread < bytes) {
+        section
+            .problem("unread_event_size", "must be no less than event_size: it is for what is kept longer");
+    }
+    EventLimits {
+        retention: retention.unwrap_or(Duration::from_secs(30 * DAY)),
+        bytes,
+        unread_bytes: unread_bytes.unwrap_or(4 * bytes),
+    }
 }
 
 pub(super) fn keys(root: &mut Section<'_>) -> Option<Keys> {

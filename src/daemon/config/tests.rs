@@ -13,6 +13,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::EventLimits;
 
 /// A token of a caller.
 const TOKEN: &str = "0123456789abcdef0123456789abcdef-CANARY";
@@ -143,6 +144,11 @@ fn the_least_configuration_has_defaults() {
         path: host.path("cairld.redb"),
         cache_bytes: 64 << 20,
         retention: std::time::Duration::from_secs(86_400),
+        events: EventLimits {
+            retention: std::time::Duration::from_secs(30 * 86_400),
+            bytes: 1 << 30,
+            unread_bytes: 4 << 30,
+        },
     };
     assert_eq!(config.store, store);
     assert!(config.keys.others.is_empty());

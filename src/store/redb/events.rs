@@ -147,13 +147,16 @@ pub(super) fn take_over(
     Ok(inbox.changes())
 }
 
+/// An event and the key of its row.
+pub(super) type KeptAt = (Vec<u8>, Box<Kept>);
+
 /// The event at a place; none where it is gone, or does not open: nothing else may fail for it.
 pub(super) fn kept_at(
     tables: &Tables<'_>,
     codec: &Codec,
     client: &ClientName,
     sequence: u64,
-) -> Result<Option<(Vec<u8>, Box<Kept>)>, OperationError> {
+) -> Result<Option<KeptAt>, OperationError> {
     let key = event_key(client, sequence);
     let Some(row) = tables.events.get(key.as_slice()).map_err(database)? else { return Ok(None) };
     match codec.event_row(&key, client, sequence, row.value()) {

@@ -45,6 +45,13 @@ fn the_store_and_its_keys() {
         ("cache = 64", "store.cache", "must be a string in quotes"),
         ("retention = \"59s\"", "store.retention", "from 1m to 365d"),
         ("retention = \"366d\"", "store.retention", "from 1m to 365d"),
+        ("event_retention = \"59m\"", "store.event_retention", "from 1h to 3650d"),
+        ("event_size = \"1KiB\"", "store.event_size", "from \"1MiB\""),
+        (
+            "event_size = \"2MiB\"\nunread_event_size = \"1MiB\"",
+            "store.unread_event_size",
+            "no less than event_size",
+        ),
         ("retention = 24", "store.retention", "must be a string in quotes, not an integer"),
         ("retenshun = \"1h\"", "store.retenshun", "did you mean `retention`?"),
     ] {

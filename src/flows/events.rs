@@ -1,0 +1,230 @@
+//! Events for whoever wants them: in pages to look at, and in order for consumers.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::stream;
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+
+use super::Flows;
+use crate::{
+    domain::{ClientName, ConsumerName, Reason, Refusal, SessionId, Viewer, WebhookSecret},
+    store::{Consumer, Event, EventFilter, EventPage, StoreError, Trimmed},
+};
+
+/// Most events that a stream reads at once; with the bound on a page's bytes, what a slow consumer costs in memory.
+const READ_AT_ONCE: usize = 64;
+
+/// Which events to look at.
+#[derive(Debug)]
+pub struct EventQuery {
+    /// Name of the client; empty for the only one.
+    pub client: String,
+    /// Only of this type; empty for all.
+    pub kind: String,
+    /// Only of this session.
+    pub session: Option<SessionId>,
+}
+
+/// The streams that are open: one for each consumer.
+#[derive(Debug, Default)]
+pub(super) struct OpenStreams(Mutex<Streams>);
+
+#[derive(Debug, Default)]
+struct Streams {
+    open: HashMap<Consumer, (u64, CancellationToken)>,
+    next: u64,
+}
+
+/// A stream's place among the open ones; dropping it gives it up.
+struct Registration {
+    flows: Arc<Flows>,
+    consumer: Consumer,
+    number: u64,
+    /// Cancelled when a newer stream of the same consumer has begun.
+    superseded: CancellationToken,
+}
+
+impl OpenStreams {
+    /// Opens a stream, and ends the one that was open for the same consumer.
+    fn open(&self, consumer: &Consumer) -> (u64, CancellationToken) {
+        let mut streams = self.lock();
+        let number = streams.next;
+        streams.next += 1;
+        let superseded = CancellationToken::new();
+        if let Some((_, older)) = streams.open.insert(consumer.clone(), (number, superseded.clone())) {
+            older.cancel();
+        }
+        (number, superseded)
+    }
+
+    fn close(&self, consumer: &Consumer, number: u64) {
+        let mut streams = self.lock();
+        if streams.open.get(consumer).is_some_and(|(open, _)| *open == number) {
+            streams.open.remove(consumer);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Streams> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.flows.event_streams.close(&self.consumer, self.number);
+    }
+}
+
+/// A consumer's stream.
+struct EventStream {
+    viewer: Viewer,
+    filter: EventFilter,
+    /// The last place that was read.
+    reached: u64,
+    read: VecDeque<Event>,
+    arrivals: watch::Receiver<()>,
+    registration: Registration,
+}
+
+impl Flows {
+    /// A page of events behind a place, oldest first.
+    ///
+    /// # Errors
+    /// `CLIENT_UNKNOWN`, the store's.
+    pub async fn events(
+        &self,
+        viewer: &Viewer,
+        query: EventQuery,
+        after: impl FnOnce(&EventFilter) -> Result<u64, Refusal>,
+        most: usize,
+    ) -> Result<(EventFilter, EventPage), Refusal> {
+        let client = self.client(viewer, &query.client)?.name.clone();
+        let kinds = Some(query.kind).filter(|kind| !kind.is_empty()).into_iter().collect();
+        let filter = EventFilter { client, kinds, session: query.session };
+        let after = after(&filter)?;
+        let page = self.store.list(viewer, &filter, after, most).await?;
+        Ok((filter, page))
+    }
+
+    /// Streams the events of a client to a consumer from where it is done, each when the one before is taken. A newer stream
+    /// of the same consumer ends this one with `CONSUMER_SUPERSEDED`.
+    ///
+    /// # Errors
+    /// `CLIENT_UNKNOWN`, `OVERLOADED` when the caller has too many consumers, the store's.
+    pub async fn watch_events(
+        self: &Arc<Self>,
+        viewer: Viewer,
+        client: &str,
+        name: ConsumerName,
+        kinds: Vec<String>,
+    ) -> Result<impl Stream<Item = Result<Event, Refusal>> + Send + use<>, Refusal> {
+        let client = self.client(&viewer, client)?.name.clone();
+        let consumer = Consumer { caller: viewer.caller.clone(), client: client.clone(), name };
+        let arrivals = self.store.arrivals(&client);
+        let reached = self.store.open_consumer(self.now(), &consumer).await?;
+        let (number, superseded) = self.event_streams.open(&consumer);
+        let registration = Registration { flows: Arc::clone(self), consumer, number, superseded };
+        let filter = EventFilter { client, kinds, session: None };
+        let stream = EventStream { viewer, filter, reached, read: VecDeque::new(), arrivals, registration };
+        Ok(stream::unfold(Some(stream), |stream| async {
+            let mut stream = stream?;
+            match stream.next().await {
+                Ok(event) => Some((Ok(event), Some(stream))),
+                Err(refusal) => Some((Err(refusal), None)),
+            }
+        }))
+    }
+
+    /// A consumer is done with all events up to a place.
+    ///
+    /// # Errors
+    /// `CLIENT_UNKNOWN`, `CURSOR_INVALID`, the store's.
+    pub async fn acknowledge(
+        &self,
+        viewer: &Viewer,
+        client: &str,
+        name: ConsumerName,
+        place: impl FnOnce(&ClientName) -> Result<u64, Refusal>,
+    ) -> Result<(), Refusal> {
+        let client = self.client(viewer, client)?.name.clone();
+        let sequence = place(&client)?;
+        let consumer = Consumer { caller: viewer.caller.clone(), client, name };
+        let acknowledged = self.store.acknowledge(&consumer, sequence).await;
+        acknowledged.map_err(|error| match Refusal::from(error) {
+            Refusal { reason: Reason::CursorInvalid, .. } => Refusal::field_with(
+                Reason::CursorInvalid,
+                "cursor",
+                "must be the cursor of an event that WatchEvents has told this consumer",
+            ),
+            refusal => refusal,
+        })
+    }
+
+    /// Forgets a consumer.
+    ///
+    /// # Errors
+    /// `CLIENT_UNKNOWN`, the store's.
+    pub async fn delete_consumer(
+        &self,
+        viewer: &Viewer,
+        client: &str,
+        name: ConsumerName,
+    ) -> Result<(), Refusal> {
+        let client = self.client(viewer, client)?.name.clone();
+        let consumer = Consumer { caller: viewer.caller.clone(), client, name };
+        Ok(self.store.delete_consumer(&consumer).await?)
+    }
+
+    /// Removes events that were kept long enough.
+    ///
+    /// # Errors
+    /// The store's; the next time begins where this one stopped.
+    pub async fn trim_events(&self) -> Result<Trimmed, StoreError> {
+        let secrets: Vec<WebhookSecret> =
+            self.clients.values().flat_map(|client| client.webhook_secrets.iter().cloned()).collect();
+        let mut sum = Trimmed::default();
+        loop {
+            let bite = self.store.trim(self.now(), self.event_limits, &secrets).await?;
+            sum.removed += bite.removed;
+            sum.unread += bite.unread;
+            if !bite.more {
+                return Ok(sum);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl EventStream {
+    async fn next(&mut self) -> Result<Event, Refusal> {
+        let flows = Arc::clone(&self.registration.flows);
+        loop {
+            if self.registration.superseded.is_cancelled() {
+                return Err(Reason::ConsumerSuperseded.into());
+            }
+            if let Some(event) = self.read.pop_front() {
+                return Ok(event);
+            }
+            // Marked as seen before the look: what comes after it is not missed.
+            self.arrivals.mark_unchanged();
+            let page = flows.store.read_on(&self.viewer, &self.filter, self.reached, READ_AT_ONCE).await?;
+            self.reached = page.reached;
+            self.read.extend(page.events);
+            if page.more || !self.read.is_empty() {
+                continue;
+            }
+            tokio::select! {
+                arrived = self.arrivals.changed() => if arrived.is_err() {
+                    return Err(Reason::StoreUnavailable.into());
+                },
+                () = self.registration.superseded.cancelled() => {}
+                () = flows.stopping.cancelled() => return Err(Reason::ShuttingDown.into()),
+            }
+        }
+    }
+}
