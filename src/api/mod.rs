@@ -5,6 +5,7 @@
 
 mod admin;
 mod caller;
+mod code;
 mod door;
 pub mod errors_page;
 mod input;
@@ -16,5 +17,6 @@ mod status;
 
 pub use self::{
     caller::{Caller, Callers, Rpcs, TokenHash},
+    code::{code, code_name},
     server::{Api, GrpcServer, Health, assemble},
 };

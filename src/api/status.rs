@@ -4,12 +4,12 @@ use std::{collections::HashMap, time::Duration};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tonic::{
-    Code, Status,
+    Status,
     metadata::{MetadataMap, MetadataValue},
 };
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::output::rfc3339;
+use super::{code::code, output::rfc3339};
 use crate::domain::{Reason, Refusal};
 
 /// Trailer with the reason.
@@ -23,57 +23,6 @@ const MAX_VIOLATIONS: usize = 16;
 /// What is percent-encoded in trailers beside what is not ASCII.
 const IN_TRAILER: &AsciiSet = &CONTROLS.add(b'%');
 
-/// How a reason is said in gRPC. `UNAUTHENTICATED` and `PERMISSION_DENIED` speak of the caller of the daemon alone.
-pub(super) const fn code(reason: Reason) -> Code {
-    match reason {
-        Reason::AccessDenied
-        | Reason::VerificationFailed
-        | Reason::SessionExpired
-        | Reason::InvalidRedirectUri
-        | Reason::InvalidRequest
-        | Reason::InvalidGrant
-        | Reason::UnsupportedGrantType
-        | Reason::InvalidScope
-        | Reason::InvalidClient
-        | Reason::PaymentRequired
-        | Reason::EnrollmentBlocked
-        | Reason::ClientInactive
-        | Reason::ProviderRefused
-        | Reason::MissingApiKey
-        | Reason::InvalidApiKey
-        | Reason::Unauthorized
-        | Reason::ForeignSession
-        | Reason::OutcomeUnknown
-        | Reason::ProviderProtocol
-        | Reason::BindingMismatch
-        | Reason::IssuerMismatch
-        | Reason::SessionCancelled
-        | Reason::SessionFinished
-        | Reason::ExchangeInProgress
-        | Reason::ProviderSessionUnknown
-        | Reason::TokenNotHeld => Code::FailedPrecondition,
-        Reason::ProviderSessionNotFound
-        | Reason::StateUnknown
-        | Reason::SessionNotFound
-        | Reason::EventNotFound => Code::NotFound,
-        Reason::StateAlreadyUsed | Reason::CodeAlreadyUsed | Reason::RequestIdReused => Code::AlreadyExists,
-        Reason::ClientUnknown
-        | Reason::RedirectUriUnregistered
-        | Reason::InvalidArgument
-        | Reason::CursorInvalid
-        | Reason::WebhookSignatureInvalid => Code::InvalidArgument,
-        Reason::ProviderError
-        | Reason::ProviderUnreachable
-        | Reason::StoreUnavailable
-        | Reason::ShuttingDown => Code::Unavailable,
-        Reason::RateLimited | Reason::Overloaded => Code::ResourceExhausted,
-        Reason::CallerUnknown => Code::Unauthenticated,
-        Reason::RpcNotGranted => Code::PermissionDenied,
-        Reason::RecordCorrupt => Code::DataLoss,
-        Reason::Internal => Code::Internal,
-    }
-}
-
 /// The status of a refusal.
 pub(super) fn status(refusal: &Refusal) -> Status {
     let entry = refusal.entry();
@@ -85,10 +34,7 @@ pub(super) fn status(refusal: &Refusal) -> Status {
     for violation in refusal.violations.iter().take(MAX_VIOLATIONS) {
         details.add_bad_request_violation(&violation.field, &violation.description);
     }
-    details.add_help_link(
-        format!("What {reason} means and what to do"),
-        format!("docs/errors.md#{}", reason.as_str().to_ascii_lowercase()),
-    );
+    details.add_help_link(format!("What {reason} means and what to do"), entry.anchor());
     Status::with_error_details_and_metadata(
         code(reason),
         message(refusal),
@@ -161,6 +107,8 @@ fn trailers(reason: Reason, remedy: &str) -> MetadataMap {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
     use crate::domain::{ProviderSaid, Stage, Timestamp};
 
@@ -174,18 +122,6 @@ mod tests {
             assert_eq!(
                 status.metadata().get(RETRYABLE_TRAILER).unwrap(),
                 if is_retryable { "true" } else { "false" }
-            );
-        }
-    }
-
-    #[test]
-    fn only_the_callers_own_standing_is_called_unauthenticated_or_denied() {
-        for reason in Reason::ALL {
-            let of_caller = matches!(code(*reason), Code::Unauthenticated | Code::PermissionDenied);
-            assert_eq!(
-                of_caller,
-                matches!(reason, Reason::CallerUnknown | Reason::RpcNotGranted),
-                "{reason}"
             );
         }
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    reason::{Entry, Reason, Stage, entry},
+    catalogue::{Entry, entry},
+    reason::{Reason, Stage},
     time::Timestamp,
 };
 
@@ -95,7 +96,7 @@ impl Refusal {
 
     /// What the catalogue says about it.
     pub fn entry(&self) -> &'static Entry {
-        entry(self.stage, self.reason)
+        entry(self.stage, self.reason, self.said.as_deref())
     }
 }
 
