@@ -16,6 +16,8 @@ Every status but OK carries one of these reasons, in `google.rpc.ErrorInfo` (dom
 - *Resumable* (`resumable` in the metadata): mend the cause, then present the same callback again, until `resume_until`.
 - A session that is *as it was* goes on; FAILED, EXPIRED and INDETERMINATE are for good, and the user starts anew.
 
+`cairlctl explain CODE` says the same on a terminal, for a reason, a code of the provider or an HTTP status.
+
 This page is generated from the catalogue in `src/domain/catalogue/` by
 `CAIRLD_BLESS=1 cargo test --test blackbox errors_page`.
 ";

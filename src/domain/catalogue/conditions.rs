@@ -66,7 +66,7 @@ const CONDITIONS: &[Condition] = &[
     Condition {
         name: "WEBHOOK_RATE",
         topic: Topic::RateLimit,
-        cause: "The provider limits neither how many webhooks it delivers nor lets you limit them.",
+        cause: "The provider sets no limit to how many webhooks it delivers at a time, and lets you set none.",
         remedy: "Be ready for many at once. IngestWebhook has no limit of its own; while it answers RESOURCE_EXHAUSTED or \
                  UNAVAILABLE, answer 503, and the provider comes again.",
     },

@@ -103,17 +103,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "Complete the session first, by CompleteAuthorization. A token that was revoked or ran out is gone: for a new one \
          call StartAuthorization again.",
     ),
-    // Webhooks and events.
-    Entry {
-        stage: Some(Stage::Webhook),
-        ..general(
-            Reason::WebhookSignatureInvalid,
-            "The webhook's signature is missing, malformed or does not fit its body.",
-            "Pass the request's body byte for byte as it arrived, before anything parses it, and the value of \
-             X-CAIRL-Signature; and check webhook_secret_files of this [[client]] in cairld.toml against the provider's \
-             dashboard. Answer the sender with 400; if the webhook is genuine, it comes again.",
-        )
-    },
+    // Events.
     general(
         Reason::EventNotFound,
         "No such event, or it belongs to another caller.",
@@ -191,4 +181,15 @@ pub(super) const ENTRIES: &[Entry] = &[
         "Look with GetSession at what became of the session before trying again. Report the bug with `cairld --version` and \
          the log of cairld around this time.",
     ),
+    // Webhooks, which are verified before anything else.
+    Entry {
+        stage: Some(Stage::Webhook),
+        ..general(
+            Reason::WebhookSignatureInvalid,
+            "The webhook's signature is missing, malformed or does not fit its body.",
+            "Pass the request's body byte for byte as it arrived, before anything parses it, and the value of \
+             X-CAIRL-Signature; and check webhook_secret_files of this [[client]] in cairld.toml against the provider's \
+             dashboard. Answer the sender with 400; if the webhook is genuine, it comes again.",
+        )
+    },
 ];
