@@ -14,6 +14,7 @@ mod output;
 pub mod proto;
 mod server;
 mod status;
+mod tally;
 
 pub use self::{
     caller::{Caller, Callers, Rpcs, TokenHash},

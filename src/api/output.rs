@@ -131,7 +131,7 @@ fn cursor(client: &ClientName, sequence: u64) -> String {
 }
 
 /// A reason of the contract.
-fn reason(reason: Reason) -> proto::Reason {
+pub(super) fn reason(reason: Reason) -> proto::Reason {
     proto::Reason::from_str_name(&format!("REASON_{reason}")).unwrap_or(proto::Reason::Unspecified)
 }
 
