@@ -274,6 +274,18 @@ mod tests {
     }
 
     #[test]
+    fn text_from_inside_stays_inside() {
+        use crate::store::StoreError;
+        let inside = "/var/lib/cairld: no space left on device";
+        for error in [StoreError::Unavailable(inside.into()), StoreError::Corrupt(inside.into())] {
+            let status = status(&error.into());
+            for (name, bytes) in trailers_of(&status).1 {
+                assert!(!String::from_utf8_lossy(&bytes).contains("no space"), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn resumable_refusals_say_until_when() {
         let until = Some(Timestamp::from_millis(1_767_225_600_000));
         let refusal = Refusal { resume_until: until, ..Refusal::at(Stage::Token, Reason::PaymentRequired) };

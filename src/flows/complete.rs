@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::{
     Client, Flows,
     flight::{Passengers, Seat},
@@ -63,8 +65,9 @@ impl Flows {
             Err(_) => None,
         };
         outcome.unwrap_or_else(|| {
-            tracing::error!(session = %session.id, "completing ended by a panic");
-            Err(Reason::Internal.into())
+            let reason = Reason::Internal;
+            tracing::error!(%reason, session = %session.id, "completing ended by a panic");
+            Err(reason.into())
         })
     }
 
@@ -76,18 +79,21 @@ impl Flows {
             Some(seat) => self.store.admit(take).await.map(|_| Met::Flight(seat)),
             None => self.store.take(self.now(), take.clone()).await.map(|(session, taken)| {
                 let (flows, id) = (Arc::clone(&self), session.id);
+                // What is logged on the way says which session it is about.
+                let span = tracing::error_span!("exchange", session = %id);
                 match (taken, take.presented.clone()) {
                     (Taken::Send { verifier }, Presented::Code(code)) => {
                         Met::Flight(boarding.launch(|passengers| async move {
-                            flows.exchange(provider, take, session, code, verifier, passengers).await
+                            let work = flows.exchange(provider, take, session, code, verifier, passengers);
+                            work.instrument(span).await
                         }))
                     }
                     (Taken::FetchClaims { token }, _) => {
                         Met::Flight(boarding.launch(|passengers| async move {
-                            flows.fetch_claims(provider, id, token, passengers).await
+                            flows.fetch_claims(provider, id, token, passengers).instrument(span).await
                         }))
                     }
-                    (Taken::Ended | Taken::Replay, _) => Met::Outcome(Box::new(answer(session))),
+                    (Taken::Ended | Taken::Replay, _) => Met::Outcome(Box::new(answer(session, 0))),
                     // The domain asks for a request only where a code was presented.
                     (Taken::Send { .. }, Presented::Error { .. }) => {
                         Met::Outcome(Box::new(Err(Reason::Internal.into())))
@@ -123,12 +129,12 @@ impl Flows {
             match self.store.take(self.now(), take.clone()).await {
                 Ok((taken, Taken::Send { verifier: again })) => (session, verifier) = (taken, again),
                 Ok((ended, Taken::FetchClaims { .. } | Taken::Ended | Taken::Replay)) => {
-                    return answer(ended);
+                    return answer(ended, 0);
                 }
                 // It ended during the pause: what ended it is the answer, not that its callback is spent.
                 Err(_) => {
                     let now = self.store.session(self.now(), &take.viewer, &Lookup::Id(id)).await?;
-                    return if now.ended().is_some() { answer(now) } else { Err(refusal) };
+                    return if now.ended().is_some() { answer(now, 0) } else { Err(refusal) };
                 }
             }
         }
@@ -147,10 +153,12 @@ impl Flows {
         let request = TokenRequest { code, verifier, redirect_uri: session.redirect_uri };
         let sender = Arc::clone(provider);
         // A task of its own, so that even a panic while sending has an outcome that can be recorded.
-        let sent = tokio::spawn(async move { sender.exchange(request).await }).await;
+        let span = tracing::error_span!("attempt", session = %id, attempt = attempts);
+        let sent = tokio::spawn(async move { sender.exchange(request).await }.instrument(span)).await;
         let end = sent.unwrap_or_else(|error| {
-            tracing::error!(session = %id, %error, "a token request ended by a panic");
-            ExchangeEnd::Lost { reason: Reason::OutcomeUnknown, said: ProviderSaid::default() }
+            let (reason, attempt) = (Reason::OutcomeUnknown, attempts);
+            tracing::error!(%reason, session = %id, attempt, %error, "a token request ended by a panic");
+            ExchangeEnd::Lost { reason, said: ProviderSaid::default() }
         });
         let token = match &end {
             ExchangeEnd::Token { token, .. } => Some(token.clone()),
@@ -158,13 +166,16 @@ impl Flows {
         };
         match (self.store.end_exchange(self.now(), id, end.with_attempts(attempts)).await, token) {
             (Ok(_), Some(token)) => Ok(token),
-            (Ok(session), None) => Err(answer(session).err().unwrap_or_else(|| Reason::Internal.into())),
+            (Ok(session), None) => {
+                Err(answer(session, attempts).err().unwrap_or_else(|| Reason::Internal.into()))
+            }
             (Err(error), token) => {
-                tracing::error!(session = %id, %error, "the outcome of a token request could not be made durable");
+                let (reason, attempt) = (Reason::OutcomeUnknown, attempts);
+                tracing::error!(%reason, session = %id, attempt, %error, "an outcome could not be made durable");
                 if let Some(token) = token {
-                    give_back(provider, id, &token).await;
+                    give_back(provider, id, &token, attempt).await;
                 }
-                Err(Refusal::at(Stage::Token, Reason::OutcomeUnknown))
+                Err(Refusal::at(Stage::Token, reason))
             }
         }
     }
@@ -179,8 +190,10 @@ impl Flows {
     ) -> Outcome {
         let mut retries = Retries::new(&passengers, &self.stopping);
         loop {
-            let end = provider.userinfo(&token).await;
-            let outcome = answer(self.store.end_claims(self.now(), id, end).await?);
+            let attempt = retries.attempt();
+            let span = tracing::error_span!("claims", attempt);
+            let end = provider.userinfo(&token).instrument(span).await;
+            let outcome = answer(self.store.end_claims(self.now(), id, end).await?, attempt);
             match &outcome {
                 Err(refusal) if retries.again(refusal.reason).await => {}
                 Ok(_) | Err(_) => return outcome,
@@ -214,19 +227,20 @@ impl ExchangeEnd {
     }
 }
 
-/// The session where it is complete, else what stopped it.
-fn answer(session: Session) -> Outcome {
+/// The session where it is complete, else what stopped it; `attempt` is the one that it was stopped at, 0 without one.
+fn answer(session: Session, attempt: u32) -> Outcome {
     let outcome = session.outcome();
     if let Err(refusal) = &outcome {
-        let attempts = refusal.said.as_ref().map(|said| said.attempts);
-        tracing::info!(session = %session.id, reason = %refusal.reason, attempts, "a callback did not complete");
+        let (reason, stage) = (refusal.reason, refusal.stage.as_str());
+        let http_status = refusal.said.as_ref().map(|said| said.http_status);
+        tracing::info!(%reason, session = %session.id, attempt, stage, http_status, "a callback did not complete");
     }
     outcome.map(|()| session)
 }
 
 /// Revokes a token that nobody will hear of, as far as possible.
-async fn give_back(provider: &Arc<dyn Provider>, id: SessionId, token: &AccessToken) {
+async fn give_back(provider: &Arc<dyn Provider>, id: SessionId, token: &AccessToken, attempt: u32) {
     if let Err(refusal) = provider.revoke(token).await {
-        tracing::error!(session = %id, reason = %refusal.reason, "its token could not be revoked either");
+        tracing::error!(reason = %refusal.reason, session = %id, attempt, "its token could not be revoked either");
     }
 }

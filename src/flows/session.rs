@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::{Flows, flight::Passengers, retry::Retries};
 use crate::{
     domain::{At, ProviderSessionId, Reason, Refusal, Session, SessionId, Terminal, Viewer},
@@ -64,7 +66,10 @@ impl Flows {
     ) -> Result<(), Refusal> {
         let mut retries = Retries::new(&passengers, &self.stopping);
         loop {
-            let refusal = match provider.session(&provider_session).await {
+            // What is logged on the way says which session and which attempt it is about.
+            let attempt = retries.attempt();
+            let span = tracing::error_span!("refresh", session = %id, attempt);
+            let refusal = match provider.session(&provider_session).instrument(span).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(status)) => {
                     self.store.observe(self.now(), id, status).await?;
@@ -72,6 +77,7 @@ impl Flows {
                 }
                 Err(refusal) => refusal,
             };
+            tracing::info!(session = %id, reason = %refusal.reason, attempt, "the provider did not say how a session is");
             if !retries.again(refusal.reason).await {
                 return Err(refusal);
             }

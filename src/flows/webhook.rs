@@ -38,8 +38,9 @@ impl Flows {
         let client = self.client(&viewer, &client)?;
         let secrets = client.webhook_secrets.iter().map(|secret| secret.expose().as_bytes());
         if verify_signature(&body, &signature, secrets).is_none() {
-            tracing::warn!(client = %client.name, bytes = body.len(), "a webhook with a bad signature was refused");
-            return Err(Refusal::at(Stage::Webhook, Reason::WebhookSignatureInvalid));
+            let reason = Reason::WebhookSignatureInvalid;
+            tracing::warn!(%reason, client = %client.name, bytes = body.len(), "a webhook was refused");
+            return Err(Refusal::at(Stage::Webhook, reason));
         }
         let now = self.now();
         let envelope = Envelope::read(&body);
