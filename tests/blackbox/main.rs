@@ -8,6 +8,8 @@ mod commands;
 mod crash;
 mod dev;
 mod docs;
+mod error_log;
+mod error_rows;
 mod exchange;
 mod main_job;
 mod session;
