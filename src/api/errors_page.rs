@@ -25,8 +25,7 @@ This page is generated from the catalogue in `src/domain/catalogue/` by
 const PROVIDER: &str = "
 ## What the provider says
 
-Where several lines of one stage fit, the first counts; a line without a stage holds at every stage at the provider that
-has none of its own.
+Where several lines of one stage fit, the first counts; a line without a stage holds where none of the stage itself fits.
 
 | stage | the provider says | reason | gRPC status | session becomes |
 | --- | --- | --- | --- | --- |
@@ -74,7 +73,7 @@ fn write_page(page: &mut String) -> fmt::Result {
 /// Where an entry arises, by what, and what becomes of the session.
 fn place(entry: &Entry) -> String {
     let stage = match entry.stage {
-        None => "At any other stage".to_owned(),
+        None => "Elsewhere at the provider".to_owned(),
         Some(Stage::Daemon) => "In the daemon".to_owned(),
         Some(stage) => format!("At the {} stage", stage.as_str()),
     };

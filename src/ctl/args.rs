@@ -56,7 +56,7 @@ pub(super) enum Command {
     /// Tell how the daemon is (for callers with `admin = true`)
     Status,
     /// Explain an error: cause, remedy, what becomes of the session; asks no daemon
-    Explain(Explain),
+    Explain(ExplainError),
 }
 
 /// What to start.
@@ -165,7 +165,7 @@ pub(super) struct Ingest {
 
 /// What to explain.
 #[derive(Debug, Group)]
-pub(super) struct Explain {
+pub(super) struct ExplainError {
     /// A reason (`PAYMENT_REQUIRED`), a code of the provider (`invalid_grant`), an HTTP status (`402`), or words (`rate
     /// limit`); without it, all that can be explained is listed
     #[arg(value_name = "CODE")]

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    args::Explain,
+    args::ExplainError,
     exit::Exit,
     failure::Failure,
     output::{Block, Report},
@@ -17,7 +17,7 @@ use crate::{
 /// Shorter words are found in too many names.
 const SHORTEST_WORD: usize = 3;
 
-pub(super) fn explain(args: &Explain) -> Result<Report, Failure> {
+pub(super) fn explain(args: &ExplainError) -> Result<Report, Failure> {
     let asked = args.code.join(" ");
     let found = if asked.trim().is_empty() { all() } else { find(&asked) };
     let here = at_stage(&found, args.stage);
@@ -61,7 +61,7 @@ impl Subject {
     /// Where it arises, in words.
     fn place(self) -> &'static str {
         match self {
-            Self::Entry(entry) => entry.stage.map_or("any other at the provider", Stage::as_str),
+            Self::Entry(entry) => entry.stage.map_or("elsewhere at the provider", Stage::as_str),
             Self::Condition(condition) => condition.topic.as_str(),
         }
     }

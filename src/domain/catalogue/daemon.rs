@@ -51,8 +51,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         Reason::IssuerMismatch,
         "The callback's iss is missing or not the issuer configured for the client (RFC 9207).",
         "Do not complete this callback: it may come from another server. If the provider changed its issuer or sends none, \
-         correct issuer of this [[client]] in cairld.toml, or leave it out, and restart cairld; the same callback then \
-         completes.",
+         correct issuer of this [[client]] in cairld.toml, or leave it out, and restart cairld; nothing was consumed.",
     ),
     // The session, and where it stands.
     Entry {
