@@ -133,6 +133,12 @@ step "GetSession shows it COMPLETE"
 shown=$(call "$service/GetSession" "$(object session_id "$session")")
 expect "status" SESSION_STATUS_COMPLETE "$(get session status <<<"$shown")"
 
+step "RevokeToken takes the token back"
+for try in first second; do
+  revoked=$(call "$service/RevokeToken" "$(object session_id "$session")")
+  expect "token, the $try time" TOKEN_STATUS_REVOKED "$(get session token status <<<"$revoked")"
+done
+
 step "the same state with another code is refused"
 replayed=$(python3 -c '
 import sys
@@ -176,7 +182,10 @@ expect "cairlctl's JSON" SESSION_STATUS_COMPLETE "$(ctl --json session get "$ses
 step "cairlctl takes a flow from start to end"
 started=$(ctl --json start --client demo --scope age_18_plus)
 decide "$(get authorizationUrl <<<"$started")" approve | get callback_url >"$work/callback"
-expect "status" SESSION_STATUS_COMPLETE "$(ctl --json complete - <"$work/callback" | get session status)"
+completed=$(ctl --json complete - <"$work/callback")
+expect "status" SESSION_STATUS_COMPLETE "$(get session status <<<"$completed")"
+revoked=$(ctl --json session revoke "$(get session id <<<"$completed")")
+expect "token" TOKEN_STATUS_REVOKED "$(get session token status <<<"$revoked")"
 status=0
 ctl session get ses_00000000000000000000000000 >/dev/null 2>"$work/missing" || status=$?
 expect_text "unknown session" SESSION_NOT_FOUND "$work/missing"

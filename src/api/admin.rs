@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{Clock, Moment, Reason},
-    flows::{Client, Flows},
+    flows::{BudgetStatus, Client, Flows},
 };
 
 /// The service over the flows.
@@ -38,6 +38,7 @@ impl Admin {
             file_bytes: count(status.bytes),
             sessions: count(status.sessions),
             events: count(status.events),
+            pending_revocations: count(status.revocations),
             schema_version: i32::try_from(status.schema_version).unwrap_or(i32::MAX),
             last_sweep_time: last_sweep.map(|(at, _)| timestamp(at.wall)),
             last_sweep_removed: last_sweep.map_or(0, |(_, swept)| count(swept.removed)),
@@ -45,7 +46,7 @@ impl Admin {
     }
 }
 
-fn client_status(client: &Client) -> proto::ClientStatus {
+fn client_status(client: &Client, budgets: &[BudgetStatus]) -> proto::ClientStatus {
     let contact = client.provider.contact();
     proto::ClientStatus {
         name: client.name.to_string(),
@@ -54,7 +55,17 @@ fn client_status(client: &Client) -> proto::ClientStatus {
         last_answer_time: contact.answered.map(|(time, _)| timestamp(time)),
         last_http_status: contact.answered.map_or(0, |(_, status)| status.into()),
         last_failure_time: contact.failed.map(timestamp),
-        budgets: Vec::new(),
+        budgets: budgets.iter().map(budget_status).collect(),
+    }
+}
+
+fn budget_status(budget: &BudgetStatus) -> proto::BudgetStatus {
+    proto::BudgetStatus {
+        name: budget.kind.as_str().to_owned(),
+        limit: i32::try_from(budget.limit).unwrap_or(i32::MAX),
+        used: i32::try_from(budget.used).unwrap_or(i32::MAX),
+        closed_until: budget.closed_until.map(timestamp),
+        waiting: i32::try_from(budget.waiting).unwrap_or(i32::MAX),
     }
 }
 
@@ -73,12 +84,17 @@ fn duration(span: Duration) -> prost_types::Duration {
 #[tonic::async_trait]
 impl AdminService for Admin {
     async fn get_status(&self, _: Request<proto::GetStatusRequest>) -> Answer<proto::GetStatusResponse> {
+        let mut clients = Vec::new();
+        for client in self.flows.clients() {
+            let budgets = self.flows.budgets(&client.name).await?;
+            clients.push(client_status(client, &budgets));
+        }
         let uptime = self.started.age(self.clock.now()).unwrap_or_default();
         Ok(Response::new(proto::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: Some(duration(uptime)),
             store: Some(self.store_status()),
-            clients: self.flows.clients().map(client_status).collect(),
+            clients,
             errors: self.tally.counted().into_iter().map(error_count).collect(),
         }))
     }

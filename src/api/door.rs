@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     Code, Status,
@@ -33,6 +33,15 @@ use crate::domain::{Reason, Refusal};
 
 /// How long a call may take whose caller set no deadline.
 const NO_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Until when a call waits in line: a little before its deadline, so that its caller hears why.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience(pub(super) Instant);
+
+/// Longest time by which patience ends before the deadline.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+/// Longest time that a call waits in line, whatever its deadline.
+const MAX_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Puts the door before every service.
 #[derive(Clone, Debug)]
@@ -145,6 +154,10 @@ where
             return Box::pin(async move { Ok(response) });
         }
         let deadline = deadline(request.headers());
+        let patience = deadline - LAST_WORDS.min(deadline / 10);
+        // A deadline of centuries is none.
+        let patience = Instant::now() + patience.min(MAX_PATIENCE);
+        request.extensions_mut().insert(Patience(patience));
         let response = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         let answer = async move {
             let _in_flight = in_flight;

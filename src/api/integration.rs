@@ -2,11 +2,14 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use tokio::time::Instant;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::{
     caller::Caller,
+    door::Patience,
+    explain::explanation,
     input::{Fields, callback, lookup, session_id, watch_lookup},
     output::{event, session, timestamp},
     proto::{self, integration_service_server::IntegrationService},
@@ -15,6 +18,7 @@ use super::{
 use crate::{
     domain::{Reason, Refusal, Viewer},
     flows::{Complete, Flows, Start, Webhook},
+    store::Lookup,
 };
 
 /// The service over the flows.
@@ -30,6 +34,11 @@ type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(super) fn viewer<T>(request: &Request<T>) -> Result<Viewer, Refusal> {
     let caller = request.extensions().get::<Arc<Caller>>().ok_or(Reason::CallerUnknown)?;
     Ok(caller.viewer.clone())
+}
+
+/// Until when the call waits in line; the door knows.
+fn patience<T>(request: &Request<T>) -> Instant {
+    request.extensions().get::<Patience>().map_or_else(Instant::now, |patience| patience.0)
 }
 
 /// What a call of the contract answers that this version does not serve yet.
@@ -66,13 +75,13 @@ impl IntegrationService for Integration {
         &self,
         request: Request<proto::CompleteAuthorizationRequest>,
     ) -> Answer<proto::CompleteAuthorizationResponse> {
-        let viewer = viewer(&request)?;
+        let (viewer, patience) = (viewer(&request)?, patience(&request));
         let message = request.into_inner();
         let mut fields = Fields::default();
         let binding = fields.binding(message.binding);
         fields.check()?;
         let callback = callback(message.callback)?;
-        let completed = self.flows.complete(Complete { viewer, callback, binding }).await?;
+        let completed = self.flows.complete(Complete { viewer, callback, binding, patience }).await?;
         Ok(Response::new(proto::CompleteAuthorizationResponse { session: Some(session(completed)) }))
     }
 
@@ -80,11 +89,11 @@ impl IntegrationService for Integration {
         &self,
         request: Request<proto::GetSessionRequest>,
     ) -> Answer<proto::GetSessionResponse> {
-        let viewer = viewer(&request)?;
+        let (viewer, patience) = (viewer(&request)?, patience(&request));
         let message = request.into_inner();
         let lookup = lookup(message.lookup)?;
         let found = if message.refresh {
-            self.flows.refreshed_session(&viewer, &lookup).await?
+            self.flows.refreshed_session(&viewer, &lookup, patience).await?
         } else {
             self.flows.session(&viewer, &lookup).await?
         };
@@ -121,9 +130,12 @@ impl IntegrationService for Integration {
 
     async fn revoke_token(
         &self,
-        _: Request<proto::RevokeTokenRequest>,
+        request: Request<proto::RevokeTokenRequest>,
     ) -> Answer<proto::RevokeTokenResponse> {
-        not_yet()
+        let viewer = viewer(&request)?;
+        let id = session_id(&request.into_inner().session_id)?;
+        let revoked = self.flows.revoke(&viewer, id).await?;
+        Ok(Response::new(proto::RevokeTokenResponse { session: Some(session(revoked)) }))
     }
 
     async fn get_access_token(
@@ -185,8 +197,11 @@ impl IntegrationService for Integration {
 
     async fn explain_session(
         &self,
-        _: Request<proto::ExplainSessionRequest>,
+        request: Request<proto::ExplainSessionRequest>,
     ) -> Answer<proto::ExplainSessionResponse> {
-        not_yet()
+        let viewer = viewer(&request)?;
+        let id = session_id(&request.into_inner().session_id)?;
+        let session = self.flows.session(&viewer, &Lookup::Id(id)).await?;
+        Ok(Response::new(explanation(session)))
     }
 }

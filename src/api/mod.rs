@@ -8,6 +8,7 @@ mod caller;
 mod code;
 mod door;
 pub mod errors_page;
+mod explain;
 mod input;
 mod integration;
 mod output;

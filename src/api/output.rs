@@ -5,8 +5,7 @@ use prost_types::Timestamp as ProtoTimestamp;
 use super::proto;
 use crate::{
     domain::{
-        At, ClientName, Failure, OpenStatus, Reason, Session, SessionId, Terminal, Timestamp, TokenStanding,
-        entry,
+        ClientName, Failure, Reason, Session, SessionId, Status, Terminal, Timestamp, TokenStanding, entry,
     },
     store::Event,
 };
@@ -33,7 +32,7 @@ pub(super) fn session(session: Session) -> proto::Session {
     let mut message = proto::Session {
         id: session.id.to_string(),
         client: session.client.to_string(),
-        status: session_status(session.at).into(),
+        status: session_status(session.status()).into(),
         scopes: session.scopes.iter().map(ToString::to_string).collect(),
         redirect_uri: session.redirect_uri,
         reference: session.reference,
@@ -56,19 +55,18 @@ pub(super) fn session(session: Session) -> proto::Session {
     message
 }
 
-fn session_status(at: At) -> proto::SessionStatus {
-    match at {
-        At::Open(OpenStatus::Pending) => proto::SessionStatus::Pending,
-        At::Open(OpenStatus::Authenticated) => proto::SessionStatus::Authenticated,
-        At::Open(OpenStatus::Verified) => proto::SessionStatus::Verified,
-        At::Sent { .. } | At::Token => proto::SessionStatus::Exchanging,
-        At::Ended(ended) => match ended.status {
-            Terminal::Complete => proto::SessionStatus::Complete,
-            Terminal::Failed => proto::SessionStatus::Failed,
-            Terminal::Expired => proto::SessionStatus::Expired,
-            Terminal::Cancelled => proto::SessionStatus::Cancelled,
-            Terminal::Indeterminate => proto::SessionStatus::Indeterminate,
-        },
+/// A status of the contract.
+pub(super) fn session_status(status: Status) -> proto::SessionStatus {
+    match status {
+        Status::Pending => proto::SessionStatus::Pending,
+        Status::Authenticated => proto::SessionStatus::Authenticated,
+        Status::Verified => proto::SessionStatus::Verified,
+        Status::Exchanging => proto::SessionStatus::Exchanging,
+        Status::Ended(Terminal::Complete) => proto::SessionStatus::Complete,
+        Status::Ended(Terminal::Failed) => proto::SessionStatus::Failed,
+        Status::Ended(Terminal::Expired) => proto::SessionStatus::Expired,
+        Status::Ended(Terminal::Cancelled) => proto::SessionStatus::Cancelled,
+        Status::Ended(Terminal::Indeterminate) => proto::SessionStatus::Indeterminate,
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) enum Command {
     Start(Start),
     /// Complete an authorization with what the provider's redirect brought
     Complete(Complete),
-    /// Read or cancel a session
+    /// Read or cancel a session, or revoke its access token
     #[command(subcommand)]
     Session(SessionCommand),
     /// Hand in what the provider delivered
@@ -111,8 +111,12 @@ pub(super) struct Complete {
 pub(super) enum SessionCommand {
     /// Show a session
     Get(Get),
+    /// Show what happened to a session, and what to do next
+    Explain(Explain),
     /// Cancel a session that is still open
     Cancel(Cancel),
+    /// Revoke the access token of a session that has its claims
+    Revoke(Revoke),
 }
 
 /// Which session to show.
@@ -134,9 +138,25 @@ pub(super) struct Get {
     pub(super) refresh: bool,
 }
 
+/// Which session to explain.
+#[derive(Debug, Group)]
+pub(super) struct Explain {
+    /// The daemon's id of the session (`ses_…`)
+    #[arg(value_name = "SES_ID")]
+    pub(super) session_id: String,
+}
+
 /// Which session to cancel.
 #[derive(Debug, Group)]
 pub(super) struct Cancel {
+    /// The daemon's id of the session (`ses_…`)
+    #[arg(value_name = "SES_ID")]
+    pub(super) session_id: String,
+}
+
+/// Whose token to revoke.
+#[derive(Debug, Group)]
+pub(super) struct Revoke {
     /// The daemon's id of the session (`ses_…`)
     #[arg(value_name = "SES_ID")]
     pub(super) session_id: String,

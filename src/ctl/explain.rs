@@ -327,7 +327,7 @@ mod tests {
         let webhook = names("webhook");
         assert!(webhook.contains(&"WEBHOOK_SIGNATURE_INVALID") && webhook.contains(&"WEBHOOK_ENDPOINT_SLOW"));
         let limits = names("rate limit");
-        assert_eq!(limits, ["RATE_LIMITED", "RATE_LIMITED", "RATE_LIMITED", "WEBHOOK_RATE"]);
+        assert_eq!(limits, ["RATE_LIMITED", "RATE_LIMITED", "RATE_LIMITED", "RATE_LIMITED", "WEBHOOK_RATE"]);
         assert_eq!(names("session not found"), ["SESSION_NOT_FOUND"], "a name comes before words");
         assert!(names("not found or expired").contains(&"PROVIDER_SESSION_NOT_FOUND"));
         assert_eq!(found("webhook", Some(Stage::Webhook)).len(), 4);

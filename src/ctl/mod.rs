@@ -23,6 +23,7 @@ mod session;
 mod status;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod webhook;
 
 use std::{
@@ -83,7 +84,9 @@ fn answer(args: &Args, stdin: &mut dyn Read) -> Result<Report, Failure> {
         Command::Start(start) => authorize::start(&daemon()?, start),
         Command::Complete(complete) => authorize::complete(&daemon()?, complete, stdin),
         Command::Session(SessionCommand::Get(get)) => session::get(&daemon()?, get, stdin),
+        Command::Session(SessionCommand::Explain(explain)) => timeline::explain(&daemon()?, explain),
         Command::Session(SessionCommand::Cancel(cancel)) => session::cancel(&daemon()?, cancel),
+        Command::Session(SessionCommand::Revoke(revoke)) => session::revoke(&daemon()?, revoke),
         Command::Webhook(WebhookCommand::Ingest(ingest)) => webhook::ingest(&daemon()?, ingest, stdin),
         Command::Status => status::get(&daemon()?),
     }

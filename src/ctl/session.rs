@@ -3,16 +3,16 @@
 use std::{collections::BTreeMap, io::Read};
 
 use super::{
-    args::{Cancel, Get},
+    args::{Cancel, Get, Revoke},
     connect::Daemon,
     failure::Failure,
     input,
     output::{Block, Report, time},
 };
 use crate::api::proto::{
-    CancelAuthorizationRequest, ClaimValue, Failure as SessionFailure, GetSessionRequest, Reason, Session,
-    SessionStatus, Token, TokenStatus, claim_value::Kind, get_session_request::Lookup,
-    integration_service_client::IntegrationServiceClient,
+    CancelAuthorizationRequest, ClaimValue, Failure as SessionFailure, GetSessionRequest, Reason,
+    RevokeTokenRequest, Session, SessionStatus, Token, TokenStatus, claim_value::Kind,
+    get_session_request::Lookup, integration_service_client::IntegrationServiceClient,
 };
 
 pub(super) fn get(daemon: &Daemon, args: &Get, stdin: &mut dyn Read) -> Result<Report, Failure> {
@@ -38,6 +38,15 @@ pub(super) fn cancel(daemon: &Daemon, args: &Cancel) -> Result<Report, Failure> 
     })?;
     let text = describe(answer.session.as_ref());
     Ok(Report::new("cairld.v1.CancelAuthorizationResponse", &answer, text))
+}
+
+pub(super) fn revoke(daemon: &Daemon, args: &Revoke) -> Result<Report, Failure> {
+    let request = RevokeTokenRequest { session_id: args.session_id.clone() };
+    let answer = daemon.call("RevokeToken", request, async |channel, request| {
+        IntegrationServiceClient::new(channel).revoke_token(request).await
+    })?;
+    let text = describe(answer.session.as_ref());
+    Ok(Report::new("cairld.v1.RevokeTokenResponse", &answer, text))
 }
 
 /// All of a session that is set, in words.
@@ -126,7 +135,13 @@ fn status(number: i32) -> String {
     words.to_owned()
 }
 
-fn reason(number: i32) -> String {
+/// A status in one word.
+pub(super) fn status_word(number: i32) -> String {
+    let words = status(number);
+    words.split(':').next().unwrap_or_default().to_owned()
+}
+
+pub(super) fn reason(number: i32) -> String {
     match Reason::try_from(number) {
         Ok(reason) => reason.as_str_name().trim_start_matches("REASON_").to_owned(),
         Err(_) => format!("unknown to this cairlctl ({number})"),

@@ -57,6 +57,7 @@ fn describe_store(block: &mut Block, store: &StoreStatus) {
     block.item("file", bytes(store.file_bytes));
     block.item("sessions", store.sessions.to_string());
     block.item("events", store.events.to_string());
+    block.item("revocations", format!("{} waiting", store.pending_revocations));
     block.item("schema version", store.schema_version.to_string());
     let sweep = store.last_sweep_time.as_ref().map_or_else(
         || "none yet".to_owned(),
@@ -120,6 +121,7 @@ mod tests {
                 unwritable_reason: "disk full".to_owned(),
                 file_bytes: 1_572_864,
                 sessions: 12,
+                pending_revocations: 3,
                 schema_version: 1,
                 ..StoreStatus::default()
             }),
@@ -158,6 +160,7 @@ store
   file            1.5 MiB (1572864 bytes)
   sessions        12
   events          0
+  revocations     3 waiting
   schema version  1
   last sweep      none yet
 client demo

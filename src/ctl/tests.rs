@@ -57,6 +57,8 @@ fn a_flow_runs_over_both_kinds_of_socket() {
         assert!(shown.starts_with("session"), "{shown}");
         at(&["session", "get", "--state", "-"], b"st\n");
         at(&["session", "cancel", "ses_1"], b"");
+        let revoked = at(&["session", "revoke", "ses_1"], b"");
+        assert!(revoked.contains("token    revoked\n"), "{revoked}");
         let ingested = at(&["webhook", "ingest", "--signature", "sha256=00", "-"], BODY);
         assert!(ingested.contains("duplicate  no"), "{ingested}");
         let told = at(&["status"], b"");

@@ -1,29 +1,41 @@
 //! From a configuration to the rooms it describes.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::config;
 use crate::{
     api::Caller,
-    domain::{ClientName, Clock, RunId, Viewer},
+    domain::{ApiKey, BudgetKind, BudgetTerms, ClientName, Clock, Moment, RunId, Viewer},
     flows::Client,
     provider::{self, BuildError, HttpProvider},
     store::{OpenError, RedbStore, Settings},
 };
 
-/// Opens the store for this run.
+/// Time between taking a slot of a rate budget and the request's own timeout, generously.
+const SENDING_TAKES: Duration = Duration::from_secs(1);
+
+/// Opens the store for this run, which begins now.
 pub(super) fn store(
     store: config::StoreConfig,
     keys: &config::Keys,
     run: RunId,
+    now: Moment,
 ) -> Result<RedbStore, OpenError> {
     let config::StoreConfig { path, cache_bytes, retention } = store;
-    RedbStore::open(Settings { path, cache_bytes, retention, keys: keys.ring() }, run)
+    RedbStore::open(Settings { path, cache_bytes, retention, keys: keys.ring() }, run, now)
 }
 
 /// A client with its way to the provider.
 pub(super) fn client(client: config::Client, clock: &Arc<dyn Clock>) -> Result<Client, BuildError> {
-    let config::Client { name, endpoints, timeouts, .. } = client;
+    let config::Client { name, endpoints, timeouts, limits, .. } = client;
+    let budget = |kind, credential: &ApiKey, limit| BudgetTerms {
+        kind,
+        credential: credential.clone(),
+        limit,
+        patience: timeouts.request + SENDING_TAKES,
+    };
+    let token_budget = budget(BudgetKind::Token, &client.client_id, limits.token_per_minute);
+    let session_budget = budget(BudgetKind::Session, &client.api_key, limits.session_per_minute);
     let settings = provider::Settings {
         token: endpoints.token,
         userinfo: endpoints.userinfo,
@@ -48,6 +60,8 @@ pub(super) fn client(client: config::Client, clock: &Arc<dyn Clock>) -> Result<C
         test_mode: client.test_mode,
         issuer: client.issuer,
         webhook_secrets: client.webhook_secrets,
+        token_budget,
+        session_budget,
         provider: Arc::new(HttpProvider::new(settings, Arc::clone(clock))?),
     })
 }

@@ -75,8 +75,9 @@ pub async fn run(
         .collect::<Result<Vec<_>, _>>()?;
     let callers = Callers::new(callers.into_iter().map(|caller| assemble::caller(caller, &shared)).collect());
     // Opening a large store after a crash can take a while: not on a thread that serves.
+    let now = clock.now();
     let opening =
-        tokio::task::spawn_blocking(move || assemble::store(store_config, &keys, RunId::new(run_id)));
+        tokio::task::spawn_blocking(move || assemble::store(store_config, &keys, RunId::new(run_id), now));
     let store: Arc<dyn Store> = Arc::new(opening.await.map_err(|error| internal(&error))??);
     let flows = Arc::new(Flows::new(Arc::clone(&store), clients, Arc::clone(&clock)));
     let api = Api { flows: Arc::clone(&flows), callers, clock };
@@ -105,6 +106,8 @@ pub async fn run(
     }
     let mut housekeeping = JoinSet::new();
     housekeeping.spawn(sweep(Arc::clone(&flows)));
+    let revoking = Arc::clone(&flows);
+    housekeeping.spawn(async move { revoking.revoke_waiting().await });
     health.set(true).await;
     housekeeping.spawn(watch_store(Arc::clone(&store), health.clone()));
     ready();

@@ -4,23 +4,28 @@
 //! [`Refusal`]. The store calls it inside its write transaction; the flows perform what it asks for.
 
 mod answer;
+mod budget;
 mod callback;
 mod catalogue;
 mod claims;
 mod event;
 mod id;
 mod name;
+mod next_step;
 mod pkce;
 mod reason;
 mod refusal;
 mod retry_after;
+mod revocation;
 mod secret;
 mod session;
 mod time;
+mod timeline;
 mod transition;
 mod viewer;
 
 pub use answer::{Verdict, api_reason, is_bearer, token_verdict};
+pub use budget::{Budget, BudgetKind, BudgetTerms, Closure, HeldSlot, Outlook, SlotEnd, SlotId};
 pub use callback::{Callback, CallbackParameters, Presented, parse_callback_url, parse_parameters};
 pub use catalogue::{
     Becomes, Condition, Entry, Http, Says, Topic, Word, anchor, catalogue, conditions, entry,
@@ -29,18 +34,21 @@ pub use claims::{Userinfo, UserinfoError};
 pub use event::{Envelope, MAX_WEBHOOK_BYTES, verify_signature};
 pub use id::{EventId, IdError, RunId, SessionId, State};
 pub use name::{CallerName, ClientName, NameError, ProviderSessionId, Scope};
+pub use next_step::NextStep;
 pub use pkce::CodeChallenge;
 pub use reason::{Reason, Stage};
 pub use refusal::{ProviderSaid, Refusal, Violation, tame};
 pub use retry_after::parse_retry_after;
+pub use revocation::{Revocation, RevocationEnd};
 pub use secret::{
     AccessToken, ApiKey, AuthorizationCode, Binding, ClientSecret, CodeVerifier, KeyedHash, StateSecret,
     WebhookSecret,
 };
 pub use session::{
     At, CODE_LIFE, Ended, Failure, MAX_SENDS, OpenStatus, ProviderStatus, REPLAY_WINDOW, SESSION_LIFE,
-    Session, Spent, Terminal, TokenStanding,
+    Session, Spent, Status, Terminal, TokenStanding,
 };
 pub use time::{BootTime, Clock, FromTheFuture, Moment, Timestamp, millis};
-pub use transition::{ClaimsEnd, ExchangeEnd, PresentedHashes, Taken};
+pub use timeline::{Happening, Timeline, TimelineEntry};
+pub use transition::{ClaimsEnd, ExchangeEnd, PresentedHashes, QueryEnd, Taken};
 pub use viewer::Viewer;

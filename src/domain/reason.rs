@@ -86,7 +86,7 @@ reasons! {
     SessionCancelled = "SESSION_CANCELLED",
     /// The session has already ended otherwise.
     SessionFinished = "SESSION_FINISHED",
-    /// A token request of this session is under way.
+    /// The exchange is under way: a token request was sent, or its token is held and the claims are missing.
     ExchangeInProgress = "EXCHANGE_IN_PROGRESS",
     /// No such session, or not this caller's.
     SessionNotFound = "SESSION_NOT_FOUND",

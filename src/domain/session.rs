@@ -10,6 +10,7 @@ use super::{
     refusal::{ProviderSaid, Refusal},
     secret::{AccessToken, CodeVerifier, KeyedHash},
     time::{Moment, Timestamp},
+    timeline::Timeline,
 };
 
 /// How long an open session lives, as the provider's does.
@@ -85,6 +86,33 @@ pub enum Terminal {
     Cancelled,
     /// Nobody can know whether the code was spent.
     Indeterminate,
+}
+
+/// Where a session stands, as callers see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Open: the user has not come far yet.
+    Pending,
+    /// Open: the user has signed in.
+    Authenticated,
+    /// Open: the user is verified.
+    Verified,
+    /// A token request is under way, or the claims are missing.
+    Exchanging,
+    /// Over.
+    Ended(Terminal),
+}
+
+impl From<At> for Status {
+    fn from(at: At) -> Self {
+        match at {
+            At::Open(OpenStatus::Pending) => Self::Pending,
+            At::Open(OpenStatus::Authenticated) => Self::Authenticated,
+            At::Open(OpenStatus::Verified) => Self::Verified,
+            At::Sent { .. } | At::Token => Self::Exchanging,
+            At::Ended(ended) => Self::Ended(ended.status),
+        }
+    }
 }
 
 /// How and when a session ended.
@@ -199,9 +227,16 @@ pub struct Session {
     pub token: TokenStanding,
     /// What the provider says about the user, once complete.
     pub userinfo: Option<Userinfo>,
+    /// What happened to it since its start.
+    pub timeline: Timeline,
 }
 
 impl Session {
+    /// Where it stands, as callers see it.
+    pub fn status(&self) -> Status {
+        self.at.into()
+    }
+
     /// When it ends if nothing completes it.
     pub fn expires(&self) -> Timestamp {
         self.created.wall.plus(SESSION_LIFE)

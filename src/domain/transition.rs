@@ -3,6 +3,8 @@
 //! Each transition begins with a settled session ([`Session::settle`]) and either changes it or refuses and leaves it as
 //! it was. A terminal session never reopens, whatever arrives in whatever order.
 
+mod caller;
+
 use std::time::Duration;
 
 use super::{
@@ -18,7 +20,8 @@ use super::{
         At, CODE_LIFE, Ended, Failure, MAX_SENDS, OpenStatus, ProviderStatus, REPLAY_WINDOW, SESSION_LIFE,
         Session, Spent, Terminal, TokenStanding,
     },
-    time::Moment,
+    time::{Moment, Timestamp},
+    timeline::{Happening, TimelineEntry},
     viewer::Viewer,
 };
 
@@ -101,20 +104,37 @@ pub enum ClaimsEnd {
     },
 }
 
+/// How asking the provider about its session ended.
+#[derive(Debug)]
+pub enum QueryEnd {
+    /// With a status; none where it is not a documented one.
+    Status(Option<ProviderStatus>),
+    /// Otherwise.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// Whether the request was made at all.
+        was_sent: bool,
+    },
+}
+
 impl Session {
     /// Brings the session up to the present: what time or the end of a run has decided is decided here, for every view
     /// and before every transition, sweeper or not. Answers whether anything changed.
     pub fn settle(&mut self, now: Moment, run: RunId) -> bool {
         let mut is_changed = false;
         match self.at {
-            At::Open(_) if self.created.is_over(SESSION_LIFE, now) => {
-                self.end(Terminal::Expired, self.created.plus(SESSION_LIFE));
+            At::Open(before) if self.created.is_over(SESSION_LIFE, now) => {
+                let end = self.created.plus(SESSION_LIFE);
+                self.end(Terminal::Expired, end);
+                self.note(end.wall, Happening::Expired, At::Open(before));
                 is_changed = true;
             }
-            At::Sent { run: sender, since, .. } if sender != run => {
+            sent @ At::Sent { run: sender, since, .. } if sender != run => {
                 self.failure =
                     Some(Failure { reason: Reason::OutcomeUnknown, stage: Stage::Token, said: None });
                 self.end(Terminal::Indeterminate, since);
+                self.note_failure(since.wall, Happening::Interrupted, sent);
                 is_changed = true;
             }
             At::Open(_) | At::Sent { .. } | At::Token | At::Ended(_) => {}
@@ -122,13 +142,15 @@ impl Session {
         if let TokenStanding::Held { since, life, .. } = self.token
             && since.is_over(life, now)
         {
+            let (before, end) = (self.at, since.plus(life));
             self.token = TokenStanding::Expired;
             is_changed = true;
             if self.at == At::Token {
                 self.failure =
                     Some(Failure { reason: Reason::Unauthorized, stage: Stage::Userinfo, said: None });
-                self.end(Terminal::Failed, since.plus(life));
+                self.end(Terminal::Failed, end);
             }
+            self.note(end.wall, Happening::TokenExpired, before);
         }
         is_changed
     }
@@ -233,10 +255,12 @@ impl Session {
         if let Some((error, description)) = &presented.error {
             self.spent = Some(spent);
             self.end_by_redirect(now, error, description);
+            self.note_failure(now.wall, Happening::ErrorCallback, At::Open(before));
             return Ok(Taken::Ended);
         }
         if spent.sends >= MAX_SENDS || spent.first_presented.is_over(CODE_LIFE, now) {
             self.fail(now, Reason::InvalidGrant, Stage::Daemon, None);
+            self.note_failure(now.wall, Happening::CodeUsedUp, At::Open(before));
             return Ok(Taken::Ended);
         }
         let Some(verifier) = self.verifier.clone() else {
@@ -246,6 +270,8 @@ impl Session {
         self.spent = Some(spent);
         self.at = At::Sent { before, run, since: now };
         self.updated = now.wall;
+        let sent = TimelineEntry::new(now.wall, Happening::Sent, At::Open(before).into(), self.status());
+        self.timeline.add(TimelineEntry { attempt: spent.sends, ..sent });
         Ok(Taken::Send { verifier })
     }
 
@@ -267,8 +293,15 @@ impl Session {
     /// # Errors
     /// `SESSION_FINISHED` when no request is under way; nothing is changed then.
     pub fn exchange_ended(&mut self, now: Moment, end: ExchangeEnd) -> Result<(), Refusal> {
-        let At::Sent { before, .. } = self.at else {
+        let sent = self.at;
+        let At::Sent { before, .. } = sent else {
             return Err(Reason::SessionFinished.into());
+        };
+        let happened = match &end {
+            ExchangeEnd::Token { .. } => Happening::TokenReceived,
+            ExchangeEnd::Refused { .. } => Happening::Refused,
+            ExchangeEnd::NeverSent { .. } => Happening::NotSent,
+            ExchangeEnd::Lost { .. } => Happening::AnswerLost,
         };
         match end {
             ExchangeEnd::Token { token, life } => {
@@ -298,6 +331,7 @@ impl Session {
             }
         }
         self.updated = now.wall;
+        self.note_failure(now.wall, happened, sent);
         Ok(())
     }
 
@@ -325,22 +359,47 @@ impl Session {
                 self.userinfo = Some(userinfo);
                 self.failure = None;
                 self.end(Terminal::Complete, now);
+                self.note(now.wall, Happening::Completed, At::Token);
             }
             ClaimsEnd::TokenRefused(said) => {
                 self.token = TokenStanding::Expired;
                 self.fail(now, Reason::Unauthorized, Stage::Userinfo, Some(said));
+                self.note_failure(now.wall, Happening::ClaimsRefused, At::Token);
             }
             ClaimsEnd::Failed { reason, said } => {
                 self.failure = Some(Failure { reason, stage: Stage::Userinfo, said: Some(said) });
                 self.updated = now.wall;
+                self.note_failure(now.wall, Happening::ClaimsRefused, At::Token);
             }
         }
     }
 
-    /// Moves an open session to where the provider says it is, forward only. Answers whether it moved; in any other
-    /// place what the provider says is ignored.
+    /// The provider was asked and said where the session is. Answers whether it moved.
     pub fn observe(&mut self, now: Moment, run: RunId, status: ProviderStatus) -> bool {
         self.settle(now, run);
+        let before = self.at;
+        let has_moved = self.advance(now, status);
+        if has_moved {
+            let entry = self.entry(now.wall, Happening::ProviderStatus, before);
+            self.timeline.add(entry.detailed(status.as_str()));
+        }
+        has_moved
+    }
+
+    /// A webhook of that type is about the session; it may say where the session is.
+    pub fn hear(&mut self, now: Moment, run: RunId, kind: &str, status: Option<ProviderStatus>) {
+        self.settle(now, run);
+        let before = self.at;
+        if let Some(status) = status {
+            self.advance(now, status);
+        }
+        let entry = self.entry(now.wall, Happening::Webhook, before);
+        self.timeline.add(entry.detailed(kind));
+    }
+
+    /// Moves an open session to where the provider says it is, forward only. Answers whether it moved; in any other
+    /// place what the provider says is ignored.
+    fn advance(&mut self, now: Moment, status: ProviderStatus) -> bool {
         let At::Open(present) = self.at else {
             return false;
         };
@@ -366,36 +425,27 @@ impl Session {
         true
     }
 
-    /// Cancels the session. Answers the token to revoke, if one was held.
-    ///
-    /// # Errors
-    /// `EXCHANGE_IN_PROGRESS`, `SESSION_FINISHED`; nothing is changed then.
-    pub fn cancel(&mut self, now: Moment, run: RunId) -> Result<Option<AccessToken>, Refusal> {
-        self.settle(now, run);
-        match self.at {
-            At::Ended(Ended { status: Terminal::Cancelled, .. }) => Ok(None),
-            At::Ended(_) => Err(Reason::SessionFinished.into()),
-            At::Sent { .. } => Err(Reason::ExchangeInProgress.into()),
-            At::Open(_) | At::Token => {
-                let token = match std::mem::replace(&mut self.token, TokenStanding::None) {
-                    TokenStanding::Held { token, .. } => {
-                        self.token = TokenStanding::Revoked;
-                        Some(token)
-                    }
-                    other @ (TokenStanding::None | TokenStanding::Revoked | TokenStanding::Expired) => {
-                        self.token = other;
-                        None
-                    }
-                };
-                self.end(Terminal::Cancelled, now);
-                Ok(token)
-            }
-        }
-    }
-
     fn fail(&mut self, now: Moment, reason: Reason, stage: Stage, said: Option<ProviderSaid>) {
         self.failure = Some(Failure { reason, stage, said });
         self.end(Terminal::Failed, now);
+    }
+
+    /// What happened, as the session now stands.
+    fn entry(&self, time: Timestamp, kind: Happening, before: At) -> TimelineEntry {
+        TimelineEntry::new(time, kind, before.into(), self.status())
+    }
+
+    fn note(&mut self, time: Timestamp, kind: Happening, before: At) {
+        self.timeline.add(self.entry(time, kind, before));
+    }
+
+    /// Notes what happened, with why, where the session says why.
+    fn note_failure(&mut self, time: Timestamp, kind: Happening, before: At) {
+        let entry = self.entry(time, kind, before);
+        self.timeline.add(match &self.failure {
+            Some(failure) => entry.because(failure),
+            None => entry,
+        });
     }
 
     /// A terminal transition erases the verifier: nothing can be exchanged any more.

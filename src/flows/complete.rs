@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
-    Client, Flows,
-    flight::{Passengers, Seat},
+    Abandoned, Client, Flows, Landing,
+    flight::Passengers,
+    gate::{Gate, NotPassed},
+    line::Ticket,
     retry::Retries,
 };
 use crate::{
     domain::{
-        AccessToken, AuthorizationCode, Binding, Callback, CodeVerifier, ExchangeEnd, Presented,
-        ProviderSaid, Reason, Refusal, Session, SessionId, Stage, Taken, Viewer,
+        AccessToken, At, Binding, Callback, CodeVerifier, ExchangeEnd, Presented, ProviderSaid, Reason,
+        Refusal, Session, SessionId, Stage, Viewer,
     },
     provider::{Provider, TokenRequest},
-    store::{Lookup, Take},
+    store::{Admitted, Lookup, Next, Slot, Take, Took},
 };
 
 /// A callback to complete.
@@ -27,113 +30,123 @@ pub struct Complete {
     pub callback: Callback,
     /// The binding given with it.
     pub binding: Option<Binding>,
+    /// Until when the caller waits in line for the rate budget.
+    pub patience: Instant,
 }
 
 /// What completing comes to.
 type Outcome = Result<Session, Refusal>;
-
-/// What a presented callback meets.
-enum Met {
-    /// An exchange under way, launched for it or before.
-    Flight(Seat<Outcome>),
-    /// An outcome that is there already.
-    Outcome(Box<Outcome>),
-}
 
 impl Flows {
     /// Takes the state, exchanges the code, fetches the claims. The exchange goes on when the caller stops waiting; calls
     /// that present the same callback meanwhile share it.
     ///
     /// # Errors
-    /// The refusals of [`Session::take`], of the provider, and the session's own.
+    /// The refusals of [`Session::take`], of the provider, and the session's own; `RATE_LIMITED` and `OVERLOADED` where
+    /// there is no slot for it, with nothing consumed.
     pub async fn complete(self: &Arc<Self>, complete: Complete) -> Outcome {
-        let Complete { viewer, callback, binding } = complete;
+        let Complete { viewer, callback, binding, patience } = complete;
         let Callback { state, presented, provider_session, issuer } = callback;
-        // Only to refuse early, and to know the client; the take reads again.
-        let lookup = Lookup::State(state.clone());
-        let session = self.store.session(self.now(), &viewer, &lookup).await?;
-        let client = self.clients.get(&session.client).ok_or(Reason::StateUnknown)?;
-        client.check_issuer(issuer.as_deref())?;
         let take = Take { viewer, state, presented, binding, provider_session };
-        let (flows, provider) = (Arc::clone(self), Arc::clone(&client.provider));
-        // From here on the work belongs to the daemon: a caller that stops waiting leaves it running.
-        let meeting = self.tasks.spawn(async move { flows.present(provider, take).await });
-        let outcome = match meeting.await {
-            Ok(Ok(Met::Flight(seat))) => seat.outcome().await,
-            Ok(Ok(Met::Outcome(outcome))) => Some(*outcome),
-            Ok(Err(refusal)) => Some(Err(refusal)),
-            Err(_) => None,
+        loop {
+            // Whoever shares an outcome has shown before that he may have it.
+            let Admitted { session, callback } = self.store.admit(self.now(), take.clone()).await?;
+            let client = self.clients.get(&session.client).ok_or(Reason::StateUnknown)?;
+            let gates = self.gates.get(&session.client).ok_or(Reason::StateUnknown)?;
+            client.check_issuer(issuer.as_deref())?;
+            let id = session.id;
+            let mut boarding = self.completions.board((id, callback)).await;
+            let seat = boarding.join().unwrap_or_else(|| {
+                boarding.launch(|passengers| {
+                    let (flows, take) = (Arc::clone(self), take.clone());
+                    let (provider, gate) = (Arc::clone(&client.provider), Arc::clone(&gates.token));
+                    let ticket = flows.ticket(&take, &session);
+                    // What is logged on the way says which session it is about.
+                    let span = tracing::error_span!("exchange", session = %id);
+                    Journey { flows, provider, gate, take, ticket, passengers }.outcome().instrument(span)
+                })
+            });
+            drop(boarding);
+            match seat.outcome(patience).await {
+                Ok(Some(Ok(outcome))) => return outcome,
+                Ok(Some(Err(Abandoned))) => {}
+                Ok(None) => {
+                    let reason = Reason::Internal;
+                    tracing::error!(%reason, session = %id, "completing ended by a panic");
+                    return Err(reason.into());
+                }
+                Err(hindrance) => return Err(hindrance.refusal().await),
+            }
+        }
+    }
+
+    /// A callback's place in the line for token requests; none where it will not need one, as far as is known before.
+    fn ticket(&self, take: &Take, session: &Session) -> Option<Ticket> {
+        let is_request = matches!((&take.presented, session.at), (Presented::Code(_), At::Open(_)));
+        let presented = session.spent.map_or(self.now(), |spent| spent.first_presented).wall;
+        is_request.then(|| Ticket { caller: take.viewer.caller.clone(), presented })
+    }
+}
+
+/// One callback on its way to an outcome, for all who present it.
+struct Journey {
+    flows: Arc<Flows>,
+    provider: Arc<dyn Provider>,
+    gate: Arc<Gate>,
+    take: Take,
+    ticket: Option<Ticket>,
+    passengers: Passengers,
+}
+
+impl Journey {
+    /// Takes the state and does what that asks for.
+    async fn outcome(self) -> Landing<Session> {
+        let Took { session, next } = match self.take().await {
+            Ok(took) => took,
+            Err(NotPassed::Refused(refusal)) => return Ok(Err(refusal)),
+            Err(NotPassed::Abandoned) => return Err(Abandoned),
         };
-        outcome.unwrap_or_else(|| {
-            let reason = Reason::Internal;
-            tracing::error!(%reason, session = %session.id, "completing ended by a panic");
-            Err(reason.into())
+        Ok(match next {
+            Next::Send { verifier, slot } => self.exchange(session, verifier, slot).await,
+            Next::FetchClaims { token } => self.fetch_claims(session.id, token).await,
+            Next::Answer => answer(session, 0),
         })
     }
 
-    /// Joins the exchange that is under way, after the same checks that a take makes; else takes, and launches what the
-    /// take asks for. Between the two nothing can change: the session's key is held.
-    async fn present(self: Arc<Self>, provider: Arc<dyn Provider>, take: Take) -> Result<Met, Refusal> {
-        let mut boarding = self.completions.board(take.state.session).await;
-        let met = match boarding.join() {
-            Some(seat) => self.store.admit(take).await.map(|_| Met::Flight(seat)),
-            None => self.store.take(self.now(), take.clone()).await.map(|(session, taken)| {
-                let (flows, id) = (Arc::clone(&self), session.id);
-                // What is logged on the way says which session it is about.
-                let span = tracing::error_span!("exchange", session = %id);
-                match (taken, take.presented.clone()) {
-                    (Taken::Send { verifier }, Presented::Code(code)) => {
-                        Met::Flight(boarding.launch(|passengers| async move {
-                            let work = flows.exchange(provider, take, session, code, verifier, passengers);
-                            work.instrument(span).await
-                        }))
-                    }
-                    (Taken::FetchClaims { token }, _) => {
-                        Met::Flight(boarding.launch(|passengers| async move {
-                            flows.fetch_claims(provider, id, token, passengers).instrument(span).await
-                        }))
-                    }
-                    (Taken::Ended | Taken::Replay, _) => Met::Outcome(Box::new(answer(session, 0))),
-                    // The domain asks for a request only where a code was presented.
-                    (Taken::Send { .. }, Presented::Error { .. }) => {
-                        Met::Outcome(Box::new(Err(Reason::Internal.into())))
-                    }
-                }
-            }),
-        };
-        drop(boarding);
-        Ok(met?)
+    /// Takes the state, in turn where that needs a slot of the rate budget.
+    async fn take(&self) -> Result<Took, NotPassed> {
+        let attempt = || self.flows.store.take(self.flows.now(), self.take.clone(), &self.gate.terms);
+        match &self.ticket {
+            Some(ticket) => self.gate.pass(ticket, &self.passengers, attempt).await,
+            None => Ok(attempt().await?),
+        }
     }
 
     /// Sends the token request of a session that is SENT; again, after a pause and another take, where that is safe and
     /// somebody still waits.
-    async fn exchange(
-        &self,
-        provider: Arc<dyn Provider>,
-        take: Take,
-        mut session: Session,
-        code: AuthorizationCode,
-        mut verifier: CodeVerifier,
-        passengers: Passengers,
-    ) -> Outcome {
-        let mut retries = Retries::new(&passengers, &self.stopping);
+    async fn exchange(&self, mut session: Session, mut verifier: CodeVerifier, mut slot: Slot) -> Outcome {
+        let mut retries = Retries::new(&self.passengers, &self.flows.stopping);
         loop {
             let id = session.id;
-            let refusal = match self.exchange_once(&provider, session, code.clone(), verifier).await {
-                Ok(token) => return self.fetch_claims(provider, id, token, passengers).await,
+            let refusal = match self.exchange_once(session, verifier, slot).await {
+                Ok(token) => return self.fetch_claims(id, token).await,
                 Err(refusal) => refusal,
             };
             if !retries.again(refusal.reason).await {
                 return Err(refusal);
             }
-            match self.store.take(self.now(), take.clone()).await {
-                Ok((taken, Taken::Send { verifier: again })) => (session, verifier) = (taken, again),
-                Ok((ended, Taken::FetchClaims { .. } | Taken::Ended | Taken::Replay)) => {
+            match self.take().await {
+                Ok(Took { session: taken, next: Next::Send { verifier: same, slot: another } }) => {
+                    (session, verifier, slot) = (taken, same, another);
+                }
+                Ok(Took { session: ended, next: Next::FetchClaims { .. } | Next::Answer }) => {
                     return answer(ended, 0);
                 }
+                Err(NotPassed::Abandoned) => return Err(refusal),
                 // It ended during the pause: what ended it is the answer, not that its callback is spent.
-                Err(_) => {
-                    let now = self.store.session(self.now(), &take.viewer, &Lookup::Id(id)).await?;
+                Err(NotPassed::Refused(_)) => {
+                    let lookup = Lookup::Id(id);
+                    let now = self.flows.store.session(self.flows.now(), &self.take.viewer, &lookup).await?;
                     return if now.ended().is_some() { answer(now, 0) } else { Err(refusal) };
                 }
             }
@@ -143,15 +156,16 @@ impl Flows {
     /// Sends one token request and records how it ended, whatever happens. Answers the token, durable.
     async fn exchange_once(
         &self,
-        provider: &Arc<dyn Provider>,
         session: Session,
-        code: AuthorizationCode,
         verifier: CodeVerifier,
+        slot: Slot,
     ) -> Result<AccessToken, Refusal> {
+        // The domain asks for a request only where a code was presented.
+        let Presented::Code(code) = self.take.presented.clone() else { return Err(Reason::Internal.into()) };
         let id = session.id;
         let attempts = session.spent.map_or(1, |spent| spent.sends);
         let request = TokenRequest { code, verifier, redirect_uri: session.redirect_uri };
-        let sender = Arc::clone(provider);
+        let sender = Arc::clone(&self.provider);
         // A task of its own, so that even a panic while sending has an outcome that can be recorded.
         let span = tracing::error_span!("attempt", session = %id, attempt = attempts);
         let sent = tokio::spawn(async move { sender.exchange(request).await }.instrument(span)).await;
@@ -164,16 +178,20 @@ impl Flows {
             ExchangeEnd::Token { token, .. } => Some(token.clone()),
             ExchangeEnd::Refused { .. } | ExchangeEnd::NeverSent { .. } | ExchangeEnd::Lost { .. } => None,
         };
-        match (self.store.end_exchange(self.now(), id, end.with_attempts(attempts)).await, token) {
+        let (store, now) = (&self.flows.store, self.flows.now());
+        let ended = store.end_exchange(now, id, slot, end.with_attempts(attempts)).await;
+        self.gate.changed();
+        match (ended, token) {
             (Ok(_), Some(token)) => Ok(token),
             (Ok(session), None) => {
-                Err(answer(session, attempts).err().unwrap_or_else(|| Reason::Internal.into()))
+                let refusal = answer(session, attempts).err().unwrap_or_else(|| Reason::Internal.into());
+                Err(self.gate.timed(refusal).await)
             }
             (Err(error), token) => {
                 let (reason, attempt) = (Reason::OutcomeUnknown, attempts);
                 tracing::error!(%reason, session = %id, attempt, %error, "an outcome could not be made durable");
                 if let Some(token) = token {
-                    give_back(provider, id, &token, attempt).await;
+                    give_back(&self.provider, id, &token, attempt).await;
                 }
                 Err(Refusal::at(Stage::Token, reason))
             }
@@ -181,19 +199,13 @@ impl Flows {
     }
 
     /// Fetches the claims of a session whose token is held; again after a pause, where somebody still waits.
-    async fn fetch_claims(
-        &self,
-        provider: Arc<dyn Provider>,
-        id: SessionId,
-        token: AccessToken,
-        passengers: Passengers,
-    ) -> Outcome {
-        let mut retries = Retries::new(&passengers, &self.stopping);
+    async fn fetch_claims(&self, id: SessionId, token: AccessToken) -> Outcome {
+        let mut retries = Retries::new(&self.passengers, &self.flows.stopping);
         loop {
             let attempt = retries.attempt();
             let span = tracing::error_span!("claims", attempt);
-            let end = provider.userinfo(&token).instrument(span).await;
-            let outcome = answer(self.store.end_claims(self.now(), id, end).await?, attempt);
+            let end = self.provider.userinfo(&token).instrument(span).await;
+            let outcome = answer(self.flows.store.end_claims(self.flows.now(), id, end).await?, attempt);
             match &outcome {
                 Err(refusal) if retries.again(refusal.reason).await => {}
                 Ok(_) | Err(_) => return outcome,

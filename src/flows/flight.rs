@@ -8,15 +8,17 @@ use std::{
     future::Future,
     hash::Hash,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::{
+    sync::{OwnedMutexGuard, watch},
+    time::{self, Instant},
+};
 use tokio_util::task::TaskTracker;
+
+use super::gate::Hindrance;
 
 /// Work in flight, by key.
 pub(super) struct Flights<K, T> {
@@ -34,9 +36,12 @@ struct Flight<T> {
     passengers: Passengers,
 }
 
-/// How many callers wait for a flight.
+/// What a flight and those who wait for it know of each other: how many they are, and what holds it up.
 #[derive(Clone, Default)]
-pub(super) struct Passengers(Arc<AtomicUsize>);
+pub(super) struct Passengers {
+    count: watch::Sender<usize>,
+    hindrance: watch::Sender<Option<Hindrance>>,
+}
 
 /// One of them, for as long as he waits.
 struct Passenger(Passengers);
@@ -44,18 +49,46 @@ struct Passenger(Passengers);
 impl Passengers {
     /// Whether anybody waits.
     pub(super) fn are_waiting(&self) -> bool {
-        self.0.load(Ordering::SeqCst) > 0
+        *self.count.borrow() > 0
+    }
+
+    /// Resolves when nobody waits.
+    pub(super) async fn gone(&self) {
+        // The sender is here, so that the channel does not close.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// Tells them what holds the flight up, until the answer is dropped.
+    pub(super) fn hindered(&self, hindrance: Hindrance) -> Hindered<'_> {
+        self.hindrance.send_replace(Some(hindrance));
+        Hindered(self)
     }
 
     fn enter(&self) -> Passenger {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.count.send_modify(|count| *count += 1);
         Passenger(self.clone())
     }
 }
 
 impl Drop for Passenger {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.count.send_modify(|count| *count -= 1);
+    }
+}
+
+/// While it lives, the flight is held up.
+pub(super) struct Hindered<'p>(&'p Passengers);
+
+impl Hindered<'_> {
+    /// More is known of what holds it up.
+    pub(super) fn renew(&self, hindrance: Hindrance) {
+        self.0.hindrance.send_replace(Some(hindrance));
+    }
+}
+
+impl Drop for Hindered<'_> {
+    fn drop(&mut self) {
+        self.0.hindrance.send_replace(None);
     }
 }
 
@@ -65,21 +98,51 @@ impl<T: Clone> Flight<T> {
     }
 
     fn seat(&self) -> Seat<T> {
-        Seat { landed: self.landed.clone(), _passenger: self.passengers.enter() }
+        let hindrance = self.passengers.hindrance.subscribe();
+        Seat { landed: self.landed.clone(), hindrance, _passenger: self.passengers.enter() }
     }
 }
 
 /// A caller's place in a flight: the flight knows of him from now on, until he drops it.
 pub(super) struct Seat<T> {
     landed: watch::Receiver<Option<Option<T>>>,
+    hindrance: watch::Receiver<Option<Hindrance>>,
     _passenger: Passenger,
 }
 
 impl<T: Clone> Seat<T> {
-    /// Waits for the outcome; none when the work ended by a panic.
-    pub(super) async fn outcome(mut self) -> Option<T> {
-        let landed = self.landed.wait_for(Option::is_some).await;
-        landed.ok().and_then(|outcome| outcome.clone().flatten())
+    /// Waits for the outcome, none when the work ended by a panic; no longer than `patience` while the flight is held up
+    /// before it began.
+    ///
+    /// # Errors
+    /// What held it up.
+    pub(super) async fn outcome(&self, patience: Instant) -> Result<Option<T>, Hindrance> {
+        let mut landed = self.landed.clone();
+        tokio::select! {
+            biased;
+            outcome = landed.wait_for(Option::is_some) => {
+                Ok(outcome.ok().and_then(|outcome| outcome.clone().flatten()))
+            }
+            hindrance = self.hopeless(patience) => Err(hindrance),
+        }
+    }
+
+    /// Resolves with what holds the flight up once that is certain to last longer than the caller's patience.
+    async fn hopeless(&self, patience: Instant) -> Hindrance {
+        let mut hindrance = self.hindrance.clone();
+        loop {
+            let is_over = Instant::now() >= patience;
+            let present = hindrance.borrow_and_update().clone();
+            if let Some(lasting) = present.filter(|present| is_over || present.lasts_beyond(patience)) {
+                return lasting;
+            }
+            // The passengers hold the sender, so that the channel does not close; what changed is looked at again.
+            if is_over {
+                let _ = hindrance.changed().await;
+            } else {
+                let _ = time::timeout_at(patience, hindrance.changed()).await;
+            }
+        }
     }
 }
 
@@ -170,6 +233,10 @@ mod tests {
 
     use super::*;
 
+    async fn landed<T: Clone>(seat: &Seat<T>) -> Option<T> {
+        seat.outcome(Instant::now()).await.unwrap_or_else(|_| panic!("nothing holds it up"))
+    }
+
     #[tokio::test]
     async fn callers_share_one_run() {
         let flights = Flights::<u8, u32>::new(TaskTracker::new());
@@ -183,7 +250,7 @@ mod tests {
         drop(boarding);
         assert!(flights.board(2).await.join().is_none(), "another key is another flight");
         land.send(7).unwrap();
-        assert_eq!((first.outcome().await, second.outcome().await), (Some(7), Some(7)));
+        assert_eq!((landed(&first).await, landed(&second).await), (Some(7), Some(7)));
         assert!(flights.board(1).await.join().is_none(), "landed");
     }
 
@@ -212,7 +279,7 @@ mod tests {
         let mut boarding = flights.board(1).await;
         let flight = boarding.launch(|_| async { panic!("as tested") });
         drop(boarding);
-        assert_eq!(flight.outcome().await, None);
+        assert_eq!(landed(&flight).await, None);
         drop(flights.board(1).await);
         assert!(lock(&flights.slots).is_empty());
     }

@@ -5,8 +5,11 @@
 mod cancel;
 mod complete;
 mod flight;
+mod gate;
 mod ids;
+mod line;
 mod retry;
+mod revoke;
 mod session;
 mod start;
 mod sweep;
@@ -21,12 +24,16 @@ use url::Url;
 
 pub use self::{
     complete::Complete,
+    gate::BudgetStatus,
     start::{Start, StartAnswer},
     webhook::{IngestAnswer, Webhook},
 };
-use self::{flight::Flights, ids::IdSource};
+use self::{flight::Flights, gate::Gates, ids::IdSource};
 use crate::{
-    domain::{ApiKey, ClientName, Clock, Moment, Reason, Refusal, Session, SessionId, Viewer, WebhookSecret},
+    domain::{
+        ApiKey, BudgetTerms, ClientName, Clock, Moment, Reason, Refusal, Session, SessionId, Viewer,
+        WebhookSecret,
+    },
     provider::Provider,
     store::{Store, StoreError, StoreStatus, Swept},
 };
@@ -53,6 +60,10 @@ pub struct Client {
     pub issuer: Option<String>,
     /// The secrets in force that webhooks are signed with.
     pub webhook_secrets: Vec<WebhookSecret>,
+    /// How many token requests the provider takes.
+    pub token_budget: BudgetTerms,
+    /// How many session queries it takes.
+    pub session_budget: BudgetTerms,
     /// The way to the provider.
     pub provider: Arc<dyn Provider>,
 }
@@ -68,11 +79,20 @@ pub struct Flows {
     stopping: CancellationToken,
     /// What goes on after its caller has gone.
     tasks: TaskTracker,
-    /// Exchanges under way, by session.
-    completions: Flights<SessionId, Result<Session, Refusal>>,
+    /// The rate budgets of all clients.
+    gates: BTreeMap<ClientName, Gates>,
+    /// Callbacks on their way to an outcome, by session and callback.
+    completions: Flights<(SessionId, [u8; 32]), Landing<Session>>,
     /// Questions to the provider under way, by session.
-    refreshes: Flights<SessionId, Result<(), Refusal>>,
+    refreshes: Flights<SessionId, Landing<()>>,
 }
+
+/// What a flight that several callers share comes to.
+type Landing<T> = Result<Result<T, Refusal>, Abandoned>;
+
+/// It ended before it began, since nobody waited for it any more. Who joined it in that moment begins anew.
+#[derive(Clone, Copy, Debug)]
+struct Abandoned;
 
 impl Flows {
     /// Flows over a store, for the given clients.
@@ -80,6 +100,8 @@ impl Flows {
         let ids = IdSource::after(store.newest());
         let clients = clients.into_iter().map(|client| (client.name.clone(), client)).collect();
         let tasks = TaskTracker::new();
+        let stopping = CancellationToken::new();
+        let gates = gate::gates(&clients, &store, &clock, &stopping);
         Self {
             store,
             clients,
@@ -88,14 +110,24 @@ impl Flows {
             last_sweep: std::sync::Mutex::default(),
             completions: Flights::new(tasks.clone()),
             refreshes: Flights::new(tasks.clone()),
-            stopping: CancellationToken::new(),
+            stopping,
             tasks,
+            gates,
         }
     }
 
     /// How the store is.
     pub fn store_status(&self) -> StoreStatus {
         self.store.status()
+    }
+
+    /// How the rate budgets of a client stand.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn budgets(&self, client: &ClientName) -> Result<[BudgetStatus; 2], Refusal> {
+        let gates = self.gates.get(client).ok_or(Reason::ClientUnknown)?;
+        Ok([gates.token.status().await?, gates.session.status().await?])
     }
 
     /// The configured clients, by name.
@@ -136,7 +168,8 @@ impl Flows {
         &self.stopping
     }
 
-    /// Waits until all that was begun at the provider has ended and is recorded. Call it when no new work comes in.
+    /// Waits until all that was begun at the provider has ended and is recorded. Call it when no new work comes in. Not
+    /// waited for are revocations, which are durable, and are asked for again.
     pub async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -152,6 +185,9 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Refused(refusal) => refusal,
+            StoreError::BudgetSpent(outlook) => {
+                Self { retry_after: Some(outlook.wait_behind(0)), ..Reason::RateLimited.into() }
+            }
             StoreError::Overloaded => Reason::Overloaded.into(),
             StoreError::Unavailable(why) => {
                 let reason = Reason::StoreUnavailable;

@@ -2,11 +2,18 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{Flows, flight::Passengers, retry::Retries};
+use super::{
+    Abandoned, Flows, Landing,
+    flight::Passengers,
+    gate::{Gate, NotPassed},
+    line::Ticket,
+    retry::Retries,
+};
 use crate::{
-    domain::{At, ProviderSessionId, Reason, Refusal, Session, SessionId, Terminal, Viewer},
+    domain::{At, ProviderSessionId, QueryEnd, Reason, Refusal, Session, SessionId, Terminal, Viewer},
     provider::Provider,
     store::Lookup,
 };
@@ -24,27 +31,39 @@ impl Flows {
     /// not asked; calls that ask about the same session meanwhile share one answer.
     ///
     /// # Errors
-    /// As for [`Flows::session`]; `PROVIDER_SESSION_UNKNOWN`; the provider's refusals.
+    /// As for [`Flows::session`]; `PROVIDER_SESSION_UNKNOWN`; the provider's refusals; `RATE_LIMITED` and `OVERLOADED` where
+    /// there is no slot for the question before `patience` ends.
     pub async fn refreshed_session(
         self: &Arc<Self>,
         viewer: &Viewer,
         lookup: &Lookup,
+        patience: Instant,
     ) -> Result<Session, Refusal> {
-        let session = self.session(viewer, lookup).await?;
-        if !matches!(session.at, At::Open(_)) {
-            return Ok(session);
-        }
-        let provider_session = session.provider_session.clone().ok_or(Reason::ProviderSessionUnknown)?;
-        let client = self.clients.get(&session.client).ok_or(Reason::SessionNotFound)?;
-        let mut boarding = self.refreshes.board(session.id).await;
-        let seat = boarding.join().unwrap_or_else(|| {
-            let (flows, provider) = (Arc::clone(self), Arc::clone(&client.provider));
-            boarding.launch(|passengers| async move {
-                flows.ask(provider, session.id, provider_session, passengers).await
-            })
-        });
-        drop(boarding);
-        let asked = seat.outcome().await.unwrap_or_else(|| Err(Reason::Internal.into()));
+        let asked = loop {
+            let session = self.session(viewer, lookup).await?;
+            if !matches!(session.at, At::Open(_)) {
+                return Ok(session);
+            }
+            let provider_session = session.provider_session.clone().ok_or(Reason::ProviderSessionUnknown)?;
+            let client = self.clients.get(&session.client).ok_or(Reason::SessionNotFound)?;
+            let gates = self.gates.get(&session.client).ok_or(Reason::SessionNotFound)?;
+            let mut boarding = self.refreshes.board(session.id).await;
+            let seat = boarding.join().unwrap_or_else(|| {
+                boarding.launch(|passengers| {
+                    let (flows, provider) = (Arc::clone(self), Arc::clone(&client.provider));
+                    let ticket = Ticket { caller: viewer.caller.clone(), presented: self.now().wall };
+                    let (gate, id) = (Arc::clone(&gates.session), session.id);
+                    Question { flows, provider, gate, ticket, id, provider_session, passengers }.ask()
+                })
+            });
+            drop(boarding);
+            match seat.outcome(patience).await {
+                Ok(Some(Ok(asked))) => break asked,
+                Ok(Some(Err(Abandoned))) => {}
+                Ok(None) => break Err(Reason::Internal.into()),
+                Err(hindrance) => break Err(hindrance.refusal().await),
+            }
+        };
         // What the answer changed is there; each caller reads it for himself.
         let session = self.session(viewer, lookup).await?;
         let has_run_out = session.ended().is_some_and(|ended| ended.status == Terminal::Expired);
@@ -56,31 +75,52 @@ impl Flows {
             Err(refusal) => Err(refusal),
         }
     }
+}
 
-    async fn ask(
-        &self,
-        provider: Arc<dyn Provider>,
-        id: SessionId,
-        provider_session: ProviderSessionId,
-        passengers: Passengers,
-    ) -> Result<(), Refusal> {
-        let mut retries = Retries::new(&passengers, &self.stopping);
+/// A question to the provider how its session stands, for all who ask it now.
+struct Question {
+    flows: Arc<Flows>,
+    provider: Arc<dyn Provider>,
+    gate: Arc<Gate>,
+    ticket: Ticket,
+    id: SessionId,
+    provider_session: ProviderSessionId,
+    passengers: Passengers,
+}
+
+impl Question {
+    /// Asks, in turn; again after a pause, where that is safe and somebody still waits.
+    async fn ask(self) -> Landing<()> {
+        let mut retries = Retries::new(&self.passengers, &self.flows.stopping);
+        let mut last = Err(Abandoned);
         loop {
+            let claim = || self.flows.store.claim(self.flows.now(), &self.gate.terms);
+            let slot = match self.gate.pass(&self.ticket, &self.passengers, claim).await {
+                Ok(slot) => slot,
+                Err(NotPassed::Refused(refusal)) => return Ok(Err(refusal)),
+                Err(NotPassed::Abandoned) => return last,
+            };
             // What is logged on the way says which session and which attempt it is about.
             let attempt = retries.attempt();
-            let span = tracing::error_span!("refresh", session = %id, attempt);
-            let refusal = match provider.session(&provider_session).instrument(span).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(status)) => {
-                    self.store.observe(self.now(), id, status).await?;
-                    return Ok(());
-                }
-                Err(refusal) => refusal,
-            };
-            tracing::info!(session = %id, reason = %refusal.reason, attempt, "the provider did not say how a session is");
-            if !retries.again(refusal.reason).await {
-                return Err(refusal);
+            let span = tracing::error_span!("refresh", session = %self.id, attempt);
+            let end = self.provider.session(&self.provider_session).instrument(span).await;
+            let told = self.flows.store.end_query(self.flows.now(), self.id, slot, &end).await;
+            self.gate.changed();
+            if let Err(error) = told {
+                return Ok(Err(error.into()));
             }
+            let QueryEnd::Refused { refusal, .. } = end else { return Ok(Ok(())) };
+            let refusal = self.gate.timed(refusal).await;
+            tracing::info!(
+                session = %self.id,
+                reason = %refusal.reason,
+                attempt,
+                "the provider did not say how a session is"
+            );
+            if !retries.again(refusal.reason).await {
+                return Ok(Err(refusal));
+            }
+            last = Ok(Err(refusal));
         }
     }
 }

@@ -86,7 +86,8 @@ fn ends_by_time(session: &Session, now: Moment) -> Option<Duration> {
     Some(life.saturating_sub(since.age(now).unwrap_or(life)))
 }
 
-async fn sleep(span: Option<Duration>) {
+/// Sleeps so long; for ever without a span.
+pub(super) async fn sleep(span: Option<Duration>) {
     match span {
         Some(span) => time::sleep(span).await,
         None => std::future::pending().await,
@@ -128,8 +129,9 @@ mod tests {
             retention: Duration::from_secs(3600),
             keys: KeyRing::new(&MasterKey::new([1; 32]), &[]),
         };
-        let store: Arc<dyn Store> = Arc::new(RedbStore::open(settings, RunId::new([1; 16])).unwrap());
         let clock = Arc::new(RuntimeClock(time::Instant::now()));
+        let store: Arc<dyn Store> =
+            Arc::new(RedbStore::open(settings, RunId::new([1; 16]), clock.now()).unwrap());
         let client = ClientName::parse("shop").unwrap();
         let viewer = Viewer {
             caller: CallerName::parse("checkout").unwrap(),

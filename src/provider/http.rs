@@ -12,7 +12,7 @@ use url::Url;
 use super::{Contact, Provider, TokenRequest, answer::Answer};
 use crate::domain::{
     AccessToken, ApiKey, ClaimsEnd, ClientSecret, Clock, ExchangeEnd, ProviderSaid, ProviderSessionId,
-    ProviderStatus, Reason, Refusal, Stage, Timestamp, Userinfo, api_reason, token_verdict,
+    QueryEnd, Reason, Refusal, Stage, Timestamp, Userinfo, api_reason, token_verdict,
 };
 
 /// Where a client's provider is and how it is spoken to.
@@ -182,7 +182,7 @@ impl Provider for HttpProvider {
         ClaimsEnd::Failed { reason: refusal.reason, said: refusal.said.map(|said| *said).unwrap_or_default() }
     }
 
-    async fn session(&self, id: &ProviderSessionId) -> Result<Option<ProviderStatus>, Refusal> {
+    async fn session(&self, id: &ProviderSessionId) -> QueryEnd {
         let mut url = self.settings.session.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().push(id.as_str());
@@ -194,9 +194,11 @@ impl Provider for HttpProvider {
             && (200..300).contains(&answer.status)
             && let Ok(status) = answer.session_status()
         {
-            return Ok(status);
+            return QueryEnd::Status(status);
         }
-        Err(Self::api_refusal(Stage::Session, sent, &[key, self.settings.client_secret.expose()]))
+        let was_sent = !matches!(sent, Sent::Never(_));
+        let secrets = [key, self.settings.client_secret.expose()];
+        QueryEnd::Refused { refusal: Self::api_refusal(Stage::Session, sent, &secrets), was_sent }
     }
 
     async fn revoke(&self, token: &AccessToken) -> Result<(), Refusal> {

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 
 pub use self::http::{BuildError, HttpProvider, Settings};
 use crate::domain::{
-    AccessToken, AuthorizationCode, ClaimsEnd, CodeVerifier, ExchangeEnd, ProviderSessionId, ProviderStatus,
+    AccessToken, AuthorizationCode, ClaimsEnd, CodeVerifier, ExchangeEnd, ProviderSessionId, QueryEnd,
     Refusal, Timestamp,
 };
 
@@ -47,11 +47,8 @@ pub trait Provider: Send + Sync + 'static {
     /// Fetches the claims that the token stands for.
     async fn userinfo(&self, token: &AccessToken) -> ClaimsEnd;
 
-    /// Asks how the provider's session stands; none for a status that is not documented.
-    ///
-    /// # Errors
-    /// The provider's refusal, or that it could not be reached.
-    async fn session(&self, id: &ProviderSessionId) -> Result<Option<ProviderStatus>, Refusal>;
+    /// Asks how the provider's session stands. Sends at most one request.
+    async fn session(&self, id: &ProviderSessionId) -> QueryEnd;
 
     /// Revokes a token (RFC 7009).
     ///

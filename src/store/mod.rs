@@ -18,9 +18,9 @@ pub use self::{
     seal::{KeyRing, MasterKey, MasterKeyError},
 };
 use crate::domain::{
-    AccessToken, Binding, CallerName, ClaimsEnd, ClientName, CodeVerifier, Envelope, EventId, ExchangeEnd,
-    Moment, Presented, ProviderSessionId, ProviderStatus, Reason, Refusal, Scope, Session, SessionId, State,
-    StateSecret, Taken, Timestamp, Viewer,
+    AccessToken, Binding, BudgetTerms, CallerName, ClaimsEnd, ClientName, CodeVerifier, Envelope, EventId,
+    ExchangeEnd, Moment, Outlook, Presented, ProviderSessionId, QueryEnd, Reason, Refusal, Revocation,
+    RevocationEnd, Scope, Session, SessionId, SlotId, State, StateSecret, Timestamp, Viewer,
 };
 
 /// Why a fact did not come about.
@@ -29,6 +29,9 @@ pub enum StoreError {
     /// The domain said no; nothing was written.
     #[error("refused: {}", .0.reason)]
     Refused(Refusal),
+    /// The rate budget has no slot for the request that would be sent; nothing was written.
+    #[error("the rate budget is spent")]
+    BudgetSpent(Outlook),
     /// More is waiting than the store takes.
     #[error("the store's queue is full")]
     Overloaded,
@@ -114,6 +117,50 @@ pub struct Take {
     pub provider_session: Option<ProviderSessionId>,
 }
 
+/// What a callback comes to that may be presented.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The session as it stands.
+    pub session: Session,
+    /// What tells this callback from all others.
+    pub callback: [u8; 32],
+}
+
+/// What taking comes to.
+#[derive(Debug)]
+pub struct Took {
+    /// The session as it now stands.
+    pub session: Session,
+    /// What is to be done.
+    pub next: Next,
+}
+
+/// What a taken callback asks for.
+#[derive(Debug)]
+pub enum Next {
+    /// Send the token request: the session is SENT.
+    Send {
+        /// The verifier to send.
+        verifier: CodeVerifier,
+        /// What the request uses of the rate budget.
+        slot: Slot,
+    },
+    /// Fetch the claims: the token is held.
+    FetchClaims {
+        /// The token to fetch them with.
+        token: AccessToken,
+    },
+    /// Nothing: the session has ended, now or before, and its outcome is the answer.
+    Answer,
+}
+
+/// A slot of a rate budget, held for one request. Whoever has it says how that request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    budget: [u8; 32],
+    id: SlotId,
+}
+
 /// A verified webhook.
 #[derive(Debug)]
 pub struct NewEvent {
@@ -185,6 +232,8 @@ pub struct StoreStatus {
     pub sessions: u64,
     /// Events kept.
     pub events: u64,
+    /// Tokens that wait to be revoked.
+    pub revocations: u64,
     /// Version of the stored form.
     pub schema_version: u32,
 }
@@ -207,26 +256,31 @@ pub trait Store: Send + Sync + 'static {
     /// `SESSION_NOT_FOUND`, `STATE_UNKNOWN`, or the store's own.
     async fn session(&self, now: Moment, viewer: &Viewer, lookup: &Lookup) -> Result<Session, StoreError>;
 
-    /// A callback was presented: its state is bound to it, and what is to be sent is marked as sent. Durable **before**
-    /// the first byte is sent.
-    ///
-    /// # Errors
-    /// The refusals of [`Session::take`], or the store's own.
-    async fn take(&self, now: Moment, take: Take) -> Result<(Session, Taken), StoreError>;
-
-    /// Whether a callback may be presented at all, and was presented before: what must be so before it may share what
-    /// another call with it brings about. Only reads.
+    /// Whether a callback may be presented at all: what must be so before it may share what another call with it brings
+    /// about. Only reads.
     ///
     /// # Errors
     /// The refusals of [`Session::admit`], or the store's own.
-    async fn admit(&self, take: Take) -> Result<bool, StoreError>;
+    async fn admit(&self, now: Moment, take: Take) -> Result<Admitted, StoreError>;
 
-    /// A token request ended.
+    /// A callback was presented: its state is bound to it, what is to be sent is marked as sent, and has a slot of the rate
+    /// budget. Durable **before** the first byte is sent.
+    ///
+    /// # Errors
+    /// The refusals of [`Session::take`], [`StoreError::BudgetSpent`], or the store's own.
+    async fn take(&self, now: Moment, take: Take, terms: &BudgetTerms) -> Result<Took, StoreError>;
+
+    /// A token request ended, and so did the use of its slot.
     ///
     /// # Errors
     /// `SESSION_NOT_FOUND`, `SESSION_FINISHED`, or the store's own.
-    async fn end_exchange(&self, now: Moment, id: SessionId, end: ExchangeEnd)
-    -> Result<Session, StoreError>;
+    async fn end_exchange(
+        &self,
+        now: Moment,
+        id: SessionId,
+        slot: Slot,
+        end: ExchangeEnd,
+    ) -> Result<Session, StoreError>;
 
     /// Fetching the claims ended.
     ///
@@ -234,27 +288,60 @@ pub trait Store: Send + Sync + 'static {
     /// `SESSION_NOT_FOUND`, or the store's own.
     async fn end_claims(&self, now: Moment, id: SessionId, end: ClaimsEnd) -> Result<Session, StoreError>;
 
-    /// A session was cancelled; the token that it held, if any, is to be revoked.
+    /// A session was cancelled; the token that it held, if any, has joined the queue of those to be revoked.
     ///
     /// # Errors
     /// `SESSION_NOT_FOUND`, the refusals of [`Session::cancel`], or the store's own.
-    async fn cancel(
-        &self,
-        now: Moment,
-        viewer: &Viewer,
-        id: SessionId,
-    ) -> Result<(Session, Option<AccessToken>), StoreError>;
+    async fn cancel(&self, now: Moment, viewer: &Viewer, id: SessionId) -> Result<Session, StoreError>;
 
-    /// The provider said how its session stands.
+    /// A session's token was revoked as far as the daemon's callers are concerned: it has left the session, where nobody
+    /// can read it any more, and joined the queue of those to be revoked at the provider. It stays there until
+    /// [`Store::end_revocation`], whatever becomes of the session.
     ///
     /// # Errors
-    /// `SESSION_NOT_FOUND`, or the store's own.
-    async fn observe(
+    /// `SESSION_NOT_FOUND`, the refusals of [`Session::revoke`], or the store's own.
+    async fn revoke(&self, now: Moment, viewer: &Viewer, id: SessionId) -> Result<Session, StoreError>;
+
+    /// The queue: tokens that wait to be revoked at the provider, the soonest to run out first. Only reads.
+    ///
+    /// # Errors
+    /// The store's own. A row that does not open is logged and left out.
+    async fn revocations(&self, now: Moment) -> Result<Vec<Revocation>, StoreError>;
+
+    /// The revocation of that session's token has ended, and so has the token's place in the queue. Ended again, it
+    /// stays so.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn end_revocation(&self, now: Moment, id: SessionId, how: RevocationEnd) -> Result<(), StoreError>;
+
+    /// Hears of each token that joins the queue from now on and is durable there; several may be heard as one.
+    fn new_revocations(&self) -> watch::Receiver<()>;
+
+    /// A request is about to be sent that nothing else need be known of.
+    ///
+    /// # Errors
+    /// [`StoreError::BudgetSpent`], or the store's own.
+    async fn claim(&self, now: Moment, terms: &BudgetTerms) -> Result<Slot, StoreError>;
+
+    /// The provider was asked how its session stands, with a slot from [`Store::claim`]; what it said has moved an open
+    /// session.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn end_query(
         &self,
         now: Moment,
         id: SessionId,
-        status: ProviderStatus,
-    ) -> Result<Session, StoreError>;
+        slot: Slot,
+        end: &QueryEnd,
+    ) -> Result<(), StoreError>;
+
+    /// When a budget has slots. Only reads.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn outlook(&self, now: Moment, terms: &BudgetTerms) -> Result<Outlook, StoreError>;
 
     /// A webhook was received: it is kept once, and an open session that it is about has moved.
     ///

@@ -170,6 +170,7 @@ pub(super) enum Purpose {
     ProviderSession = 7,
     Webhook = 8,
     InnerId = 9,
+    Budget = 10,
 }
 
 impl fmt::Debug for IndexKey {

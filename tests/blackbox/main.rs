@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, unreachable_pub)]
 
 mod bad_input;
+mod budgets;
 mod callers;
 mod commands;
 mod crash;
@@ -11,7 +12,9 @@ mod docs;
 mod error_log;
 mod error_rows;
 mod exchange;
+mod explain;
 mod main_job;
+mod revoke;
 mod session;
 mod support;
 mod webhooks;

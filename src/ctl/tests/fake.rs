@@ -196,8 +196,13 @@ impl IntegrationService for Knowing {
         unasked()
     }
 
-    async fn revoke_token(&self, _: Request<RevokeTokenRequest>) -> Answer<RevokeTokenResponse> {
-        unasked()
+    async fn revoke_token(&self, request: Request<RevokeTokenRequest>) -> Answer<RevokeTokenResponse> {
+        assert_eq!(request.into_inner().session_id, "ses_1");
+        let mut session = session(SessionStatus::Complete);
+        if let Some(session) = &mut session {
+            session.token = Some(Token { status: TokenStatus::Revoked.into(), expire_time: None });
+        }
+        Ok(Response::new(RevokeTokenResponse { session }))
     }
 
     async fn get_access_token(&self, _: Request<GetAccessTokenRequest>) -> Answer<GetAccessTokenResponse> {

@@ -114,9 +114,9 @@ impl Default for Timeouts {
 /// How many requests the provider takes from a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Token requests in any 60 seconds, 1 to 100000; 30 by default.
+    /// Token requests in any 60 seconds, 1 to 6000; 30 by default.
     pub token_per_minute: u32,
-    /// Session queries in any 60 seconds, 1 to 100000; 60 by default.
+    /// Session queries in any 60 seconds, 1 to 6000; 60 by default.
     pub session_per_minute: u32,
 }
 
@@ -294,7 +294,8 @@ fn timeouts(mut section: Section<'_>) -> Timeouts {
 }
 
 fn limits(mut section: Section<'_>) -> Limits {
-    const MOST: u32 = 100_000;
+    // Each slot is a part of the budget's record, which every request writes.
+    const MOST: u32 = 6000;
     let default = Limits::default();
     let token = section.integer("token_per_minute", 1, MOST);
     let session = section.integer("session_per_minute", 1, MOST);

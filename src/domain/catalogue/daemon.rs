@@ -73,9 +73,18 @@ pub(super) const ENTRIES: &[Entry] = &[
         "Nothing is left to do: GetSession tells how it ended. For another try call StartAuthorization again.",
     ),
     own(
+        Reason::RateLimited,
+        "This client's rate budget has no room for the request before the call's deadline. Nothing was sent.",
+        "Repeat the same call, with the same callback, after the retry delay, or with a longer deadline: it then waits in \
+         line. GetStatus shows how the budgets stand. If it happens often, ask the provider for a higher limit, and set it \
+         in limits.token_per_minute or limits.session_per_minute of this [[client]].",
+    ),
+    own(
         Reason::ExchangeInProgress,
-        "A token request of this session is under way.",
-        "Wait for it: GetSession or WatchSession show the outcome within half a minute.",
+        "The session's exchange is under way: a token request was sent, or its token is held and the claims are missing.",
+        "Wait for it: GetSession or WatchSession show the outcome of a request within half a minute. Claims that are \
+         missing are fetched by the same callback. To revoke the token without them, call CancelAuthorization, which \
+         ends the session too.",
     ),
     Entry {
         becomes: Becomes::Failed,

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{BootTime, CallerName, ClientName, Timestamp, token_verdict};
+use crate::domain::{BootTime, CallerName, ClientName, Revocation, Status, Timeline, token_verdict};
 
 const RUN: RunId = RunId::new([1; 16]);
 const NEXT_RUN: RunId = RunId::new([2; 16]);
@@ -47,6 +47,7 @@ fn started(binding: bool) -> Session {
         at: At::Open(OpenStatus::Pending),
         token: TokenStanding::None,
         userinfo: None,
+        timeline: Timeline::default(),
     }
 }
 
@@ -194,13 +195,59 @@ fn cancelling_in_each_place() {
         match name {
             "open" | "open, refused once" | "cancelled" => assert!(matches!(cancelled, Ok(None)), "{name}"),
             "token" => {
-                assert!(matches!(cancelled, Ok(Some(_))), "the token is to be revoked");
+                assert_revokes_the_token(&cancelled.unwrap(), name);
                 assert!(matches!(session.token, TokenStanding::Revoked));
             }
             "sent" => assert_eq!(reason(cancelled), Reason::ExchangeInProgress),
             _ => assert_eq!(reason(cancelled), Reason::SessionFinished, "{name}"),
         }
     }
+}
+
+/// What is left to do is about the token that the session held, with the life that it had.
+fn assert_revokes_the_token(revocation: &Option<Revocation>, name: &str) {
+    let revocation = revocation.as_ref().expect("the token is to be revoked");
+    assert_eq!((revocation.session, &revocation.client), (started(false).id, &started(false).client));
+    assert_eq!(revocation.token.expose(), "token", "{name}");
+    assert_eq!((revocation.since, revocation.life), (at(11), Duration::from_secs(3600)), "{name}");
+}
+
+#[test]
+fn revoking_in_each_place() {
+    for (name, mut session) in places() {
+        let before = session.clone();
+        let revoked = session.revoke(at(20), RUN);
+        match name {
+            "complete" => {
+                assert_revokes_the_token(&revoked.unwrap(), name);
+                assert!(matches!(session.token, TokenStanding::Revoked));
+                assert_eq!((session.ended(), session.updated), (before.ended(), at(20).wall));
+                assert!(session.userinfo.is_some(), "the claims stay");
+                assert!(matches!(session.revoke(at(21), RUN), Ok(None)), "revoked before: nothing to do");
+                assert_eq!(session.updated, at(20).wall);
+            }
+            "token" => {
+                assert_eq!(reason(revoked), Reason::ExchangeInProgress, "the claims need it");
+                assert_eq!(format!("{session:?}"), format!("{before:?}"));
+                session.cancel(at(20), RUN).unwrap();
+                assert!(matches!(session.revoke(at(21), RUN), Ok(None)), "cancelling revoked it");
+            }
+            _ => {
+                assert_eq!(reason(revoked), Reason::TokenNotHeld, "{name}");
+                assert_eq!(format!("{session:?}"), format!("{before:?}"), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_that_ran_out_is_not_revoked() {
+    let mut session = started(false);
+    take(&mut session, 1, &code(1, false)).unwrap();
+    session.exchange_ended(at(2), token(600)).unwrap();
+    session.claims_ended(at(3), claims());
+    assert!(matches!(session.clone().revoke(at(601), RUN), Ok(Some(_))));
+    assert_eq!(reason(session.revoke(at(602), RUN)), Reason::TokenNotHeld);
 }
 
 #[test]
@@ -418,7 +465,7 @@ fn claims_that_could_not_be_fetched_are_fetched_later() {
 
 /// Anything that can happen to a session.
 #[derive(Clone, Debug)]
-enum Happening {
+enum Event {
     Code(u8),
     Error,
     Token,
@@ -430,12 +477,13 @@ enum Happening {
     TokenRefused,
     Observe(ProviderStatus),
     Cancel,
+    Revoke,
     Restart,
     Wait(u64),
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
-    use Happening as H;
+fn event() -> impl Strategy<Value = Event> {
+    use Event as H;
     use ProviderStatus as P;
     prop_oneof![
         4 => (1u8..3).prop_map(H::Code),
@@ -450,6 +498,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => prop_oneof![Just(P::Pending), Just(P::Verified), Just(P::Complete), Just(P::Failed), Just(P::Expired)]
             .prop_map(H::Observe),
         1 => Just(H::Cancel),
+        1 => Just(H::Revoke),
         1 => Just(H::Restart),
         2 => (0u64..700).prop_map(H::Wait),
     ]
@@ -459,47 +508,49 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// Whatever comes in whatever order: a terminal session never changes again, a state is bound to one callback, and a
-    /// code costs at most nine requests.
+    /// code costs at most nine requests. A token is given up once, and not held any more from then on.
     #[test]
-    fn terminal_never_reopens(bound: bool, happenings in prop::collection::vec(happening(), 1..40)) {
+    fn terminal_never_reopens(bound: bool, events in prop::collection::vec(event(), 1..40)) {
         let mut session = started(bound);
         let (mut seconds, mut run) = (0, RUN);
         let mut callback: Option<[u8; 32]> = None;
-        for happening in happenings {
+        let mut given_up = 0;
+        for event in events {
             session.settle(at(seconds), run);
             let before = session.ended();
             let now = at(seconds);
             let taken = |session: &mut Session, presented| {
                 let _ = session.take(now, run, &viewer("checkout"), presented, None, None);
             };
-            match happening {
-                Happening::Code(number) => taken(&mut session, &code(number, bound)),
-                Happening::Error => {
+            match event {
+                Event::Code(number) => taken(&mut session, &code(number, bound)),
+                Event::Error => {
                     let presented = PresentedHashes { binding: code(1, bound).binding, ..error("access_denied") };
                     taken(&mut session, &presented);
                 }
-                Happening::Token => drop(session.exchange_ended(now, token(900))),
-                Happening::Refused(status) => {
+                Event::Token => drop(session.exchange_ended(now, token(900))),
+                Event::Refused(status) => {
                     let word = (status == 400).then_some("invalid_grant");
                     let word = word.or((status == 402).then_some("payment_required"));
                     drop(session.exchange_ended(now, refused(status, word)));
                 }
-                Happening::NeverSent => {
+                Event::NeverSent => {
                     drop(session.exchange_ended(now, ExchangeEnd::NeverSent { said: ProviderSaid::default() }));
                 }
-                Happening::Lost => drop(session.exchange_ended(now, lost())),
-                Happening::Claims => session.claims_ended(now, claims()),
-                Happening::NoClaims => session.claims_ended(
+                Event::Lost => drop(session.exchange_ended(now, lost())),
+                Event::Claims => session.claims_ended(now, claims()),
+                Event::NoClaims => session.claims_ended(
                     now,
                     ClaimsEnd::Failed { reason: Reason::ProviderError, said: ProviderSaid::default() },
                 ),
-                Happening::TokenRefused => {
+                Event::TokenRefused => {
                     session.claims_ended(now, ClaimsEnd::TokenRefused(ProviderSaid::default()));
                 }
-                Happening::Observe(status) => drop(session.observe(now, run, status)),
-                Happening::Cancel => drop(session.cancel(now, run)),
-                Happening::Restart => run = RunId::new([run.as_bytes()[0] + 1; 16]),
-                Happening::Wait(more) => seconds += more,
+                Event::Observe(status) => drop(session.observe(now, run, status)),
+                Event::Cancel => given_up += session.cancel(now, run).ok().flatten().iter().len(),
+                Event::Revoke => given_up += session.revoke(now, run).ok().flatten().iter().len(),
+                Event::Restart => run = RunId::new([run.as_bytes()[0] + 1; 16]),
+                Event::Wait(more) => seconds += more,
             }
             session.settle(at(seconds), run);
             if before.is_some() {
@@ -513,6 +564,14 @@ proptest! {
                 prop_assert_eq!(*callback.get_or_insert(*spent.callback.as_bytes()), *spent.callback.as_bytes());
             }
             prop_assert_eq!(status(&session) == Some(Terminal::Complete), session.userinfo.is_some());
+            prop_assert_eq!(usize::from(matches!(session.token, TokenStanding::Revoked)), given_up);
         }
+        // The timeline leads from the start to where the session stands, without a gap.
+        let mut reached = Status::Pending;
+        for entry in session.timeline.entries() {
+            prop_assert_eq!(entry.from, reached, "{:?}", session.timeline);
+            reached = entry.to;
+        }
+        prop_assert_eq!(reached, session.status());
     }
 }

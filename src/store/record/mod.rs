@@ -1,17 +1,22 @@
 //! The stored form of what is remembered: prost messages of the store's own, with what is secret sealed inside.
 
+mod budget;
 mod session;
+mod timeline;
+
+use std::time::Duration;
 
 use prost::Message;
 
+pub(super) use self::budget::{decode_budget, encode_budget};
 use self::session::{read_session, sealed_session, session_record};
 use super::{
     Event, StoreError,
     seal::{IndexKey, KeyRing, Place, SealError},
 };
 use crate::domain::{
-    BootTime, ClientName, EventId, KeyedHash, Moment, ProviderSessionId, Session, SessionId, StateSecret,
-    Timestamp,
+    AccessToken, BootTime, ClientName, EventId, KeyedHash, Moment, ProviderSessionId, Revocation, Session,
+    SessionId, StateSecret, Timestamp, millis,
 };
 
 /// The generated messages of `record.proto`.
@@ -25,6 +30,7 @@ pub(super) const SCHEMA_VERSION: u32 = 1;
 
 pub(super) const SESSIONS: &str = "sessions";
 pub(super) const REQUESTS: &str = "requests";
+pub(super) const REVOCATIONS: &str = "revocations";
 pub(super) const EVENTS: &str = "events";
 pub(super) const META: &str = "meta";
 
@@ -143,6 +149,32 @@ impl Codec {
             })
         };
         open().map_err(|damage: Damage| damage.of(REQUESTS, key))
+    }
+
+    pub(super) fn revocation_bytes(&self, revocation: &Revocation) -> Result<Vec<u8>, StoreError> {
+        let record = stored::RevocationRecord {
+            client: revocation.client.to_string(),
+            token: revocation.token.expose().to_owned(),
+            since: Some(moment(revocation.since)),
+            life_ms: millis(revocation.life),
+        };
+        let place = Place { table: REVOCATIONS, key: revocation.session.as_bytes() };
+        self.seal(place, &record.encode_to_vec())
+    }
+
+    pub(super) fn revocation(&self, id: SessionId, bytes: &[u8]) -> Result<Revocation, StoreError> {
+        let open = || {
+            let plain = self.ring.open(Place { table: REVOCATIONS, key: id.as_bytes() }, bytes)?;
+            let record = stored::RevocationRecord::decode(plain.as_slice())?;
+            Ok(Revocation {
+                session: id,
+                client: ClientName::parse(&record.client).map_err(|_| Damage::Form("no client"))?,
+                token: AccessToken::new(record.token),
+                since: read_moment(record.since)?,
+                life: Duration::from_millis(record.life_ms),
+            })
+        };
+        open().map_err(|damage: Damage| damage.of(REVOCATIONS, id.as_bytes()))
     }
 
     pub(super) fn event_bytes(&self, key: &[u8], event: &Event) -> Result<Vec<u8>, StoreError> {

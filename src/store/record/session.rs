@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::value::RawValue;
 
-use super::{Damage, fixed, moment, named, optional, read_moment, stored};
+use super::{
+    Damage, fixed, moment, named, optional, read_moment, stored,
+    timeline::{read_timeline, timeline_record},
+};
 use crate::domain::{
     AccessToken, At, CallerName, ClientName, CodeVerifier, Ended, Failure, KeyedHash, OpenStatus,
     ProviderSaid, ProviderSessionId, Reason, RunId, Scope, Session, SessionId, Spent, Stage, Terminal,
@@ -47,6 +50,7 @@ pub(super) fn session_record(
             TokenStanding::Revoked => Some(Token::TokenRevoked(true)),
             TokenStanding::Expired => Some(Token::TokenExpired(true)),
         },
+        timeline: timeline_record(&session.timeline),
     }
 }
 
@@ -177,6 +181,7 @@ pub(super) fn read_session(
         at,
         token,
         userinfo,
+        timeline: read_timeline(record.timeline)?,
     })
 }
 

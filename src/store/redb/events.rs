@@ -67,11 +67,9 @@ pub(super) fn ingest(
     }
     let session = match session_of(tables, codec, &event)? {
         Some(mut stored) => {
-            if envelope.status.is_some_and(|status| stored.session.observe(now, run, status)) {
-                changes.push(put_session(codec, &stored)?);
-                changes.extend(forget_ended_state(tables, codec, &stored)?);
-            }
-            stored.session.settle(now, run);
+            stored.session.hear(now, run, &event.kind, envelope.status);
+            changes.push(put_session(codec, &stored)?);
+            changes.extend(forget_ended_state(tables, codec, &stored)?);
             Some(stored.session)
         }
         None => None,

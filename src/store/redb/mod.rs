@@ -1,7 +1,9 @@
 //! The embedded backend: one file, one writer, group commit.
 
+mod budgets;
 mod events;
 mod open;
+mod revocations;
 mod sessions;
 mod sweep;
 mod tables;
@@ -22,18 +24,21 @@ use tokio::sync::watch;
 
 pub use self::open::{OpenError, Settings};
 use self::{
+    budgets::budget_key,
     open::Opened,
+    sessions::{Query, TakeBudget},
     sweep::Progress,
-    tables::{EVENTS_TABLE, PROVIDER_SESSIONS_TABLE, SESSIONS_TABLE},
+    tables::{EVENTS_TABLE, PROVIDER_SESSIONS_TABLE, REVOCATIONS_TABLE, SESSIONS_TABLE},
     writer::Writer,
 };
 use super::{
-    Ingested, Lookup, NewEvent, NewSession, Started, Store, StoreError, StoreStatus, Swept, Take,
+    Admitted, Ingested, Lookup, NewEvent, NewSession, Slot, Started, Store, StoreError, StoreStatus, Swept,
+    Take, Took,
     record::{Codec, SCHEMA_VERSION, decode_link},
 };
 use crate::domain::{
-    AccessToken, ClaimsEnd, ExchangeEnd, Moment, ProviderSessionId, ProviderStatus, Reason, RunId, Session,
-    SessionId, Taken, Timestamp, Viewer,
+    BudgetTerms, ClaimsEnd, ExchangeEnd, Moment, Outlook, ProviderSessionId, QueryEnd, Reason, Revocation,
+    RevocationEnd, RunId, Session, SessionId, Timestamp, Viewer,
 };
 
 /// The store in one redb file.
@@ -53,13 +58,13 @@ pub struct RedbStore {
 }
 
 impl RedbStore {
-    /// Opens the file for the given run of the daemon.
+    /// Opens the file for a run of the daemon that begins now.
     ///
     /// # Errors
     /// [`OpenError`] says what stands in the way and what to do.
-    pub fn open(settings: Settings, run: RunId) -> Result<Self, OpenError> {
+    pub fn open(settings: Settings, run: RunId, now: Moment) -> Result<Self, OpenError> {
         let retention = settings.retention;
-        let (opened, path) = open::open_file(settings)?;
+        let (opened, path) = open::open_file(settings, now)?;
         Self::assemble(opened, run, retention, Some(path))
     }
 
@@ -152,26 +157,30 @@ impl Store for RedbStore {
         Ok(session)
     }
 
-    async fn take(&self, now: Moment, take: Take) -> Result<(Session, Taken), StoreError> {
-        let prepared = sessions::prepare_take(&self.codec, take);
-        let (codec, run) = (Arc::clone(&self.codec), self.run);
-        self.writer.write(move |tables| prepared.apply(tables, &codec, now, run)).await
+    async fn admit(&self, now: Moment, take: Take) -> Result<Admitted, StoreError> {
+        let mut session = self.read(take.state.session)?.ok_or(Reason::StateUnknown)?;
+        let callback = sessions::prepare_take(&self.codec, take).admit(&session)?;
+        session.settle(now, self.run);
+        Ok(Admitted { session, callback })
     }
 
-    async fn admit(&self, take: Take) -> Result<bool, StoreError> {
-        let session = self.read(take.state.session)?.ok_or(Reason::StateUnknown)?;
-        Ok(sessions::prepare_take(&self.codec, take).admit(&session)?)
+    async fn take(&self, now: Moment, take: Take, terms: &BudgetTerms) -> Result<Took, StoreError> {
+        let prepared = sessions::prepare_take(&self.codec, take);
+        let budget = TakeBudget { key: budget_key(&self.codec, terms), terms: terms.clone() };
+        let (codec, run) = (Arc::clone(&self.codec), self.run);
+        self.writer.write(move |tables| prepared.apply(tables, &codec, now, run, &budget)).await
     }
 
     async fn end_exchange(
         &self,
         now: Moment,
         id: SessionId,
+        slot: Slot,
         end: ExchangeEnd,
     ) -> Result<Session, StoreError> {
         let (codec, run) = (Arc::clone(&self.codec), self.run);
         self.writer
-            .write_surely(move |tables| sessions::end_exchange(tables, &codec, now, run, id, end))
+            .write_surely(move |tables| sessions::end_exchange(tables, &codec, now, run, id, slot, end))
             .await
     }
 
@@ -180,24 +189,51 @@ impl Store for RedbStore {
         self.writer.write_surely(move |tables| sessions::end_claims(tables, &codec, now, run, id, end)).await
     }
 
-    async fn cancel(
-        &self,
-        now: Moment,
-        viewer: &Viewer,
-        id: SessionId,
-    ) -> Result<(Session, Option<AccessToken>), StoreError> {
+    async fn cancel(&self, now: Moment, viewer: &Viewer, id: SessionId) -> Result<Session, StoreError> {
         let (codec, run, viewer) = (Arc::clone(&self.codec), self.run, viewer.clone());
         self.writer.write(move |tables| sessions::cancel(tables, &codec, now, run, &viewer, id)).await
     }
 
-    async fn observe(
+    async fn revoke(&self, now: Moment, viewer: &Viewer, id: SessionId) -> Result<Session, StoreError> {
+        let (codec, run, viewer) = (Arc::clone(&self.codec), self.run, viewer.clone());
+        self.writer.write(move |tables| revocations::revoke(tables, &codec, now, run, &viewer, id)).await
+    }
+
+    async fn revocations(&self, now: Moment) -> Result<Vec<Revocation>, StoreError> {
+        let mut queue = revocations::read(&self.database, &self.codec)?;
+        queue.sort_by_key(|revocation| revocation.left(now));
+        Ok(queue)
+    }
+
+    async fn end_revocation(&self, now: Moment, id: SessionId, how: RevocationEnd) -> Result<(), StoreError> {
+        let codec = Arc::clone(&self.codec);
+        self.writer.write_surely(move |tables| revocations::end(tables, &codec, now, id, how)).await
+    }
+
+    fn new_revocations(&self) -> watch::Receiver<()> {
+        self.writer.watches().subscribe_to_revocations()
+    }
+
+    async fn claim(&self, now: Moment, terms: &BudgetTerms) -> Result<Slot, StoreError> {
+        let (key, terms) = (budget_key(&self.codec, terms), terms.clone());
+        self.writer.write(move |tables| budgets::claim(tables, now, key, &terms)).await
+    }
+
+    async fn end_query(
         &self,
         now: Moment,
         id: SessionId,
-        status: ProviderStatus,
-    ) -> Result<Session, StoreError> {
+        slot: Slot,
+        end: &QueryEnd,
+    ) -> Result<(), StoreError> {
         let (codec, run) = (Arc::clone(&self.codec), self.run);
-        self.writer.write(move |tables| sessions::observe(tables, &codec, now, run, id, status)).await
+        let status = if let QueryEnd::Status(status) = end { *status } else { None };
+        let query = Query { slot, end: end.into(), status };
+        self.writer.write_surely(move |tables| sessions::end_query(tables, &codec, now, run, id, query)).await
+    }
+
+    async fn outlook(&self, now: Moment, terms: &BudgetTerms) -> Result<Outlook, StoreError> {
+        budgets::outlook(&self.database, now, budget_key(&self.codec, terms), terms).map_err(unreadable)
     }
 
     async fn ingest(&self, now: Moment, new: NewEvent) -> Result<Ingested, StoreError> {
@@ -218,17 +254,18 @@ impl Store for RedbStore {
     }
 
     fn changes(&self, id: SessionId) -> watch::Receiver<()> {
-        self.writer.subscribe(id)
+        self.writer.watches().subscribe(id)
     }
 
     fn status(&self) -> StoreStatus {
-        let count = || -> Result<(u64, u64), redb::Error> {
+        let count = || -> Result<(u64, u64, u64), redb::Error> {
             let read = self.database.begin_read()?;
-            Ok((read.open_table(SESSIONS_TABLE)?.len()?, read.open_table(EVENTS_TABLE)?.len()?))
+            let sessions = read.open_table(SESSIONS_TABLE)?.len()?;
+            Ok((sessions, read.open_table(EVENTS_TABLE)?.len()?, read.open_table(REVOCATIONS_TABLE)?.len()?))
         };
         let counted = count();
         let unreadable = counted.as_ref().err().map(ToString::to_string);
-        let (sessions, events) = counted.unwrap_or_default();
+        let (sessions, events, revocations) = counted.unwrap_or_default();
         let bytes =
             self.path.as_ref().and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len());
         StoreStatus {
@@ -237,6 +274,7 @@ impl Store for RedbStore {
             bytes,
             sessions,
             events,
+            revocations,
             schema_version: SCHEMA_VERSION,
         }
     }

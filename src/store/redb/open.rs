@@ -9,9 +9,10 @@ use super::{
         record::{Codec, META, SCHEMA_VERSION},
         seal::{IndexKey, KeyRing, Place, SealError},
     },
+    budgets,
     tables::{META_TABLE, SESSIONS_TABLE, Tables},
 };
-use crate::domain::{SessionId, Timestamp};
+use crate::domain::{Moment, SessionId, Timestamp};
 
 const SCHEMA_ROW: &[u8] = b"schema_version";
 const INDEX_KEY_ROW: &[u8] = b"index_key";
@@ -83,7 +84,7 @@ pub(super) struct Opened {
 }
 
 /// Opens the file.
-pub(super) fn open_file(settings: Settings) -> Result<(Opened, PathBuf), OpenError> {
+pub(super) fn open_file(settings: Settings, now: Moment) -> Result<(Opened, PathBuf), OpenError> {
     let Settings { path, cache_bytes, keys, .. } = settings;
     let shown = path.display().to_string();
     let found = path.metadata().ok().map(|metadata| metadata.len());
@@ -96,14 +97,18 @@ pub(super) fn open_file(settings: Settings) -> Result<(Opened, PathBuf), OpenErr
     let private = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
     private.map_err(|error| OpenError::Io { path: shown.clone(), what: error.to_string() })?;
     let database = builder(cache_bytes).create(&path).map_err(|error| explain(&shown, error))?;
-    Ok((prepare(database, keys, &shown)?, path))
+    Ok((prepare(database, keys, now, &shown)?, path))
 }
 
 /// Opens another place to keep bytes, for tests that make it fail.
 #[cfg(test)]
-pub(super) fn open_backend(backend: impl redb::StorageBackend, keys: KeyRing) -> Result<Opened, OpenError> {
+pub(super) fn open_backend(
+    backend: impl redb::StorageBackend,
+    keys: KeyRing,
+    now: Moment,
+) -> Result<Opened, OpenError> {
     let database = builder(1 << 20).create_with_backend(backend).map_err(|error| explain("memory", error))?;
-    prepare(database, keys, "memory")
+    prepare(database, keys, now, "memory")
 }
 
 fn builder(cache_bytes: usize) -> Builder {
@@ -125,7 +130,7 @@ fn explain(path: &str, error: DatabaseError) -> OpenError {
     OpenError::Damaged { path, what }
 }
 
-fn prepare(database: Database, ring: KeyRing, path: &str) -> Result<Opened, OpenError> {
+fn prepare(database: Database, ring: KeyRing, now: Moment, path: &str) -> Result<Opened, OpenError> {
     let io = |error: redb::Error| OpenError::Io { path: path.to_owned(), what: error.to_string() };
     let read = |row: &[u8]| -> Result<Option<Vec<u8>>, redb::Error> {
         match database.begin_read()?.open_table(META_TABLE) {
@@ -169,6 +174,10 @@ fn prepare(database: Database, ring: KeyRing, path: &str) -> Result<Opened, Open
             index
         }
     };
+    if !is_new {
+        add_tables(&database).map_err(io)?;
+    }
+    budgets::restart(&database, now).map_err(io)?;
     let newest = newest(&database).map_err(io)?;
     Ok(Opened { database, codec: Codec { ring, index }, newest })
 }
@@ -184,6 +193,21 @@ fn lay_out(database: &Database, index_key: &[u8]) -> Result<(), redb::Error> {
         meta.insert(INDEX_KEY_ROW, index_key)?;
     }
     transaction.commit()?;
+    Ok(())
+}
+
+/// Makes the tables that this program has and the one that made the file had not. Nothing is written where none is
+/// missing.
+fn add_tables(database: &Database) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    let before = transaction.list_tables()?.count();
+    Tables::open(&transaction)?;
+    if transaction.list_tables()?.count() > before {
+        transaction.commit()?
+    } else {
+        transaction.abort()?
+    }
     Ok(())
 }
 

@@ -4,16 +4,18 @@ use redb::ReadableTable;
 
 use super::{
     super::{
-        NewSession, Started, StoreError, Take,
+        NewSession, Next, Slot, Started, StoreError, Take, Took,
         record::{Codec, Link, StoredRequest, StoredSession, decode_link, encode_link},
         seal::Purpose,
     },
+    budgets,
+    revocations::put_revocation,
     tables::{Change, OperationError, Outcome, Tables, database, put_session},
 };
 use crate::domain::{
-    AccessToken, At, ClaimsEnd, ClientName, ExchangeEnd, KeyedHash, Moment, OpenStatus, Presented,
-    PresentedHashes, ProviderSessionId, ProviderStatus, Reason, Refusal, RunId, Session, SessionId, State,
-    StateSecret, Taken, TokenStanding, Viewer,
+    At, BudgetTerms, ClaimsEnd, ClientName, ExchangeEnd, KeyedHash, Moment, OpenStatus, Presented,
+    PresentedHashes, ProviderSessionId, ProviderStatus, Reason, Refusal, RunId, Session, SessionId, SlotEnd,
+    State, StateSecret, Taken, Timeline, TokenStanding, Viewer,
 };
 
 /// A start, with everything done that needs no transaction.
@@ -59,6 +61,7 @@ pub(super) fn prepare_start(
         at: At::Open(OpenStatus::Pending),
         token: TokenStanding::None,
         userinfo: None,
+        timeline: Timeline::default(),
     };
     let stored = StoredSession { session, request: request.as_ref().map(|(key, ..)| *key) };
     let bytes = codec.session_bytes(&stored)?;
@@ -118,6 +121,12 @@ pub(super) struct PreparedTake {
     provider_session: Option<ProviderSessionId>,
 }
 
+/// The rate budget that a take needs a slot of.
+pub(super) struct TakeBudget {
+    pub(super) key: [u8; 32],
+    pub(super) terms: BudgetTerms,
+}
+
 pub(super) fn prepare_take(codec: &Codec, take: Take) -> PreparedTake {
     let id = take.state.session;
     let (callback, error) = match take.presented {
@@ -141,8 +150,10 @@ pub(super) fn prepare_take(codec: &Codec, take: Take) -> PreparedTake {
 }
 
 impl PreparedTake {
-    pub(super) fn admit(&self, session: &Session) -> Result<bool, Refusal> {
-        session.admit(&self.viewer, &self.hashes)
+    /// What tells the callback from all others, where it may be presented.
+    pub(super) fn admit(&self, session: &Session) -> Result<[u8; 32], Refusal> {
+        session.admit(&self.viewer, &self.hashes)?;
+        Ok(*self.hashes.callback.as_bytes())
     }
 
     pub(super) fn apply(
@@ -151,7 +162,8 @@ impl PreparedTake {
         codec: &Codec,
         now: Moment,
         run: RunId,
-    ) -> Outcome<(Session, Taken)> {
+        budget: &TakeBudget,
+    ) -> Outcome<Took> {
         let mut stored = tables.session(codec, self.id, Reason::StateUnknown)?;
         let code_key = *self.hashes.callback.as_bytes();
         let owner =
@@ -159,8 +171,18 @@ impl PreparedTake {
         let session = &mut stored.session;
         let hint = self.provider_session.as_ref();
         let taken = session.take(now, run, &self.viewer, &self.hashes, owner, hint)?;
+        let is_changed = matches!(taken, Taken::Send { .. } | Taken::Ended);
         let mut changes = Vec::new();
-        if matches!(taken, Taken::Send { .. } | Taken::Ended) {
+        let next = match taken {
+            Taken::Send { verifier } => {
+                let (slot, change) = budgets::take(tables, now, budget.key, &budget.terms)?;
+                changes.push(change);
+                Next::Send { verifier, slot }
+            }
+            Taken::FetchClaims { token } => Next::FetchClaims { token },
+            Taken::Ended | Taken::Replay => Next::Answer,
+        };
+        if is_changed {
             changes.push(put_session(codec, &stored)?);
             changes.extend(forget_state(tables, codec, &stored)?);
             changes.extend(link(tables, codec, &stored.session, false)?);
@@ -168,7 +190,7 @@ impl PreparedTake {
                 changes.push(Change::PutCode(code_key, self.id));
             }
         }
-        Ok(((stored.session, taken), changes))
+        Ok((Took { session: stored.session, next }, changes))
     }
 }
 
@@ -178,14 +200,16 @@ pub(super) fn end_exchange(
     now: Moment,
     run: RunId,
     id: SessionId,
+    slot: Slot,
     end: ExchangeEnd,
 ) -> Outcome<Session> {
+    let budget = budgets::end(tables, now, slot, SlotEnd::from(&end))?;
     let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
     stored.session.exchange_ended(now, end)?;
     let owns =
         if stored.session.at == At::Token { link(tables, codec, &stored.session, true)? } else { None };
     stored.session.settle(now, run);
-    let mut changes = vec![put_session(codec, &stored)?];
+    let mut changes = vec![budget, put_session(codec, &stored)?];
     changes.extend(owns);
     Ok((stored.session, changes))
 }
@@ -213,32 +237,45 @@ pub(super) fn cancel(
     run: RunId,
     viewer: &Viewer,
     id: SessionId,
-) -> Outcome<(Session, Option<AccessToken>)> {
+) -> Outcome<Session> {
     let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
     if !viewer.sees(&stored.session) {
         return Err(Reason::SessionNotFound.into());
     }
-    let token = stored.session.cancel(now, run)?;
+    let revocation = stored.session.cancel(now, run)?;
     let mut changes = vec![put_session(codec, &stored)?];
     changes.extend(forget_state(tables, codec, &stored)?);
-    Ok(((stored.session, token), changes))
+    changes.extend(revocation.map(|revocation| put_revocation(codec, &revocation)).transpose()?);
+    Ok((stored.session, changes))
 }
 
-pub(super) fn observe(
+/// The session may have been swept meanwhile: its slot counts all the same.
+pub(super) fn end_query(
     tables: &Tables<'_>,
     codec: &Codec,
     now: Moment,
     run: RunId,
     id: SessionId,
-    status: ProviderStatus,
-) -> Outcome<Session> {
-    let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
-    let mut changes = Vec::new();
-    if stored.session.observe(now, run, status) {
-        changes.push(put_session(codec, &stored)?);
-        changes.extend(forget_ended_state(tables, codec, &stored)?);
+    query: Query,
+) -> Outcome<()> {
+    let mut changes = vec![budgets::end(tables, now, query.slot, query.end)?];
+    if let Some(status) = query.status
+        && let Some(record) = tables.sessions.get(id.as_bytes()).map_err(database)?
+    {
+        let mut stored = codec.session(id, record.value())?;
+        if stored.session.observe(now, run, status) {
+            changes.push(put_session(codec, &stored)?);
+            changes.extend(forget_ended_state(tables, codec, &stored)?);
+        }
     }
-    Ok((stored.session, changes))
+    Ok(((), changes))
+}
+
+/// A question about a session that has ended.
+pub(super) struct Query {
+    pub(super) slot: Slot,
+    pub(super) end: SlotEnd,
+    pub(super) status: Option<ProviderStatus>,
 }
 
 /// The state is spent or over: a repeated request id gets it no more.

@@ -4,7 +4,7 @@ use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, Writ
 
 use super::super::{
     StoreError,
-    record::{Codec, EVENTS, META, REQUESTS, SESSIONS, StoredSession},
+    record::{Codec, EVENTS, META, REQUESTS, REVOCATIONS, SESSIONS, StoredSession},
 };
 use crate::domain::{ClientName, Reason, SessionId};
 
@@ -18,6 +18,10 @@ pub(super) const PROVIDER_SESSIONS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> =
     TableDefinition::new("provider_sessions");
 /// Keyed hash of caller, client and request id → `RequestRecord`, sealed.
 pub(super) const REQUESTS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new(REQUESTS);
+/// Id of the session that gave it up → `RevocationRecord`, sealed: a token that is to be revoked.
+pub(super) const REVOCATIONS_TABLE: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new(REVOCATIONS);
+/// Keyed hash of kind and credential → `BudgetRecord`.
+pub(super) const BUDGETS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("budgets");
 /// [`event_key`] → `EventRecord`.
 pub(super) const EVENTS_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(EVENTS);
 /// Keyed hash of client and body → sequence number of the event that brought it.
@@ -35,10 +39,36 @@ pub(super) fn event_key(client: &ClientName, sequence: u64) -> Vec<u8> {
     [client.as_str().as_bytes(), &[0], &sequence.to_be_bytes()].concat()
 }
 
+/// What of a committed change others want to hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// A session has changed.
+    Session(SessionId),
+    /// A token has joined the queue of those to be revoked.
+    Revocation,
+}
+
 impl Change {
-    /// The session that it is a new state of.
-    pub(super) fn session(&self) -> Option<SessionId> {
-        if let Self::PutSession(id, _) = self { Some(*id) } else { None }
+    /// What to tell once it is committed.
+    pub(super) fn news(&self) -> Option<News> {
+        match self {
+            Self::PutSession(id, _) => Some(News::Session(*id)),
+            Self::PutRevocation(..) => Some(News::Revocation),
+            Self::RemoveSession(_)
+            | Self::PutCode(..)
+            | Self::RemoveCode(_)
+            | Self::PutProviderSession(..)
+            | Self::RemoveProviderSession(_)
+            | Self::PutRequest(..)
+            | Self::RemoveRequest(_)
+            | Self::RemoveRevocation(_)
+            | Self::PutBudget(..)
+            | Self::RemoveBudget(_)
+            | Self::PutEvent(..)
+            | Self::PutWebhook(..)
+            | Self::PutInnerId(..)
+            | Self::PutInbox(..) => None,
+        }
     }
 }
 
@@ -71,6 +101,8 @@ pub(super) struct Tables<'t> {
     pub(super) codes: Table<'t, [u8; 32], [u8; 16]>,
     pub(super) provider_sessions: Table<'t, [u8; 32], &'static [u8]>,
     pub(super) requests: Table<'t, [u8; 32], &'static [u8]>,
+    pub(super) revocations: Table<'t, [u8; 16], &'static [u8]>,
+    pub(super) budgets: Table<'t, [u8; 32], &'static [u8]>,
     pub(super) events: Table<'t, &'static [u8], &'static [u8]>,
     pub(super) webhooks: Table<'t, [u8; 32], u64>,
     pub(super) inner_ids: Table<'t, [u8; 32], u64>,
@@ -89,6 +121,10 @@ pub(super) enum Change {
     RemoveProviderSession([u8; 32]),
     PutRequest([u8; 32], Vec<u8>),
     RemoveRequest([u8; 32]),
+    PutRevocation(SessionId, Vec<u8>),
+    RemoveRevocation(SessionId),
+    PutBudget([u8; 32], Vec<u8>),
+    RemoveBudget([u8; 32]),
     PutEvent(Vec<u8>, Vec<u8>),
     PutWebhook([u8; 32], u64),
     PutInnerId([u8; 32], u64),
@@ -102,6 +138,8 @@ impl<'t> Tables<'t> {
             codes: transaction.open_table(CODES_TABLE)?,
             provider_sessions: transaction.open_table(PROVIDER_SESSIONS_TABLE)?,
             requests: transaction.open_table(REQUESTS_TABLE)?,
+            revocations: transaction.open_table(REVOCATIONS_TABLE)?,
+            budgets: transaction.open_table(BUDGETS_TABLE)?,
             events: transaction.open_table(EVENTS_TABLE)?,
             webhooks: transaction.open_table(WEBHOOKS_TABLE)?,
             inner_ids: transaction.open_table(INNER_IDS_TABLE)?,
@@ -132,6 +170,12 @@ impl<'t> Tables<'t> {
             Change::RemoveProviderSession(key) => drop(self.provider_sessions.remove(&key)?),
             Change::PutRequest(key, record) => drop(self.requests.insert(&key, record.as_slice())?),
             Change::RemoveRequest(key) => drop(self.requests.remove(&key)?),
+            Change::PutRevocation(id, record) => {
+                drop(self.revocations.insert(id.as_bytes(), record.as_slice())?);
+            }
+            Change::RemoveRevocation(id) => drop(self.revocations.remove(id.as_bytes())?),
+            Change::PutBudget(key, record) => drop(self.budgets.insert(&key, record.as_slice())?),
+            Change::RemoveBudget(key) => drop(self.budgets.remove(&key)?),
             Change::PutEvent(key, record) => drop(self.events.insert(key.as_slice(), record.as_slice())?),
             Change::PutWebhook(key, sequence) => drop(self.webhooks.insert(&key, sequence)?),
             Change::PutInnerId(key, sequence) => drop(self.inner_ids.insert(&key, sequence)?),

@@ -25,15 +25,15 @@ impl InFolder {
         let keys: Vec<_> = keys.iter().map(|seed| MasterKey::new([*seed; 32])).collect();
         let keys = KeyRing::new(&keys[0], &keys[1..]);
         let settings = Settings { path: self.path(), cache_bytes: 1 << 20, retention: RETENTION, keys };
-        RedbStore::open(settings, run(1))
+        RedbStore::open(settings, run(1), at(0))
     }
 }
 
 impl Backend for InFolder {
-    fn open(&self, run: RunId) -> Arc<dyn Store> {
+    fn open_at(&self, run: RunId, now: Moment) -> Arc<dyn Store> {
         let keys = KeyRing::new(&MasterKey::new([1; 32]), &[]);
         let settings = Settings { path: self.path(), cache_bytes: 1 << 20, retention: RETENTION, keys };
-        Arc::new(RedbStore::open(settings, run).unwrap())
+        Arc::new(RedbStore::open(settings, run, now).unwrap())
     }
 }
 
@@ -47,6 +47,11 @@ async fn nothing_secret_stands_in_the_file() {
     let folder = InFolder::new();
     let store: Arc<dyn Store> = folder.open(run(1));
     store.start(at(0), new_session(0, 1)).await.unwrap();
+    // A token and claims in a session; a token in the queue of those to be revoked.
+    conformance::complete(&store, 2, 600).await;
+    let id = conformance::complete(&store, 3, 600).await;
+    store.revoke(at(4), &viewer("checkout"), id).await.unwrap();
+    assert_eq!(store.status().revocations, 1);
     drop(store);
     let bytes = std::fs::read(folder.path()).unwrap();
     for canary in [&b"canary"[..], &[1; 32]] {
@@ -161,6 +166,38 @@ async fn a_damaged_row_beside_a_session_stops_neither_it_nor_the_sweep() {
     assert_eq!(store.sweep(at(5401)).await.unwrap().removed, 2);
 }
 
+#[tokio::test]
+async fn a_damaged_row_of_the_queue_stops_neither_the_others_nor_its_own_removal() {
+    let folder = InFolder::new();
+    let store: Arc<dyn Store> = folder.open(run(1));
+    let damaged = conformance::complete(&store, 1, 600).await;
+    store.revoke(at(4), &viewer("checkout"), damaged).await.unwrap();
+    drop(store);
+    damage(&folder, REVOCATIONS_TABLE);
+    let store: Arc<dyn Store> = folder.open(run(2));
+    let sound = conformance::complete(&store, 2, 600).await;
+    store.revoke(at(5), &viewer("checkout"), sound).await.unwrap();
+    let queue = store.revocations(at(6)).await.unwrap();
+    assert_eq!(queue.iter().map(|waiting| waiting.session).collect::<Vec<_>>(), [sound]);
+    assert_eq!(store.status().revocations, 2, "it is kept: the right key may come back");
+    store.end_revocation(at(7), damaged, RevocationEnd::RanOut).await.unwrap();
+    assert_eq!(store.status().revocations, 1);
+}
+
+#[tokio::test]
+async fn a_table_that_is_younger_than_the_file_is_added() {
+    let folder = InFolder::new();
+    drop(folder.try_open(&[1]).unwrap());
+    let database = Database::open(folder.path()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    assert!(transaction.delete_table(REVOCATIONS_TABLE).unwrap());
+    transaction.commit().unwrap();
+    drop(database);
+    let store = folder.try_open(&[1]).unwrap();
+    assert_eq!(store.status().unwritable, None);
+    assert!(store.revocations(at(0)).await.unwrap().is_empty());
+}
+
 #[test]
 fn an_empty_file_is_no_new_store() {
     let folder = InFolder::new();
@@ -214,7 +251,7 @@ impl StorageBackend for Disk {
 async fn a_failed_commit_latches() {
     let is_full = Arc::new(AtomicBool::new(false));
     let disk = Disk { memory: InMemoryBackend::new(), is_full: Arc::clone(&is_full) };
-    let opened = open::open_backend(disk, KeyRing::new(&MasterKey::new([1; 32]), &[])).unwrap();
+    let opened = open::open_backend(disk, KeyRing::new(&MasterKey::new([1; 32]), &[]), at(0)).unwrap();
     let store = RedbStore::assemble(opened, run(1), RETENTION, None).unwrap();
     store.start(at(0), new_session(0, 1)).await.unwrap();
     assert_eq!(store.status().unwritable, None);

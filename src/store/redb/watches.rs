@@ -1,4 +1,4 @@
-//! Who wants to hear of a session's changes.
+//! Who wants to hear of what is committed.
 
 use std::{
     collections::HashMap,
@@ -7,11 +7,15 @@ use std::{
 
 use tokio::sync::watch;
 
+use super::tables::News;
 use crate::domain::SessionId;
 
-/// The watched sessions. A watcher costs one entry, and no work until its session changes.
+/// The watched sessions, and the queue of revocations. A session's watcher costs one entry, and no work until it changes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Watches(Arc<Mutex<Watched>>);
+pub(super) struct Watches {
+    sessions: Arc<Mutex<Watched>>,
+    revocations: watch::Sender<()>,
+}
 
 #[derive(Debug, Default)]
 struct Watched {
@@ -24,7 +28,7 @@ struct Watched {
 impl Watches {
     /// Hears of each change of a session that is committed from now on; changes that follow quickly may be heard as one.
     pub(super) fn subscribe(&self, id: SessionId) -> watch::Receiver<()> {
-        let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watched = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if watched.sessions.len() >= watched.tidy_at {
             watched.sessions.retain(|_, changes| !changes.is_closed());
             watched.tidy_at = 2 * watched.sessions.len().max(32);
@@ -32,11 +36,21 @@ impl Watches {
         watched.sessions.entry(id).or_default().subscribe()
     }
 
+    /// Hears of each token that joins the queue of revocations from now on; several may be heard as one.
+    pub(super) fn subscribe_to_revocations(&self) -> watch::Receiver<()> {
+        self.revocations.subscribe()
+    }
+
     /// Tells of a committed change.
-    pub(super) fn tell(&self, id: SessionId) {
-        let watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(changes) = watched.sessions.get(&id) {
-            changes.send_replace(());
+    pub(super) fn tell(&self, news: News) {
+        match news {
+            News::Session(id) => {
+                let watched = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(changes) = watched.sessions.get(&id) {
+                    changes.send_replace(());
+                }
+            }
+            News::Revocation => self.revocations.send_replace(()),
         }
     }
 }
@@ -52,8 +66,8 @@ mod tests {
         for n in 10..250 {
             drop(watches.subscribe(SessionId::from_bytes([n; 16])));
         }
-        assert!(watches.0.lock().unwrap().sessions.len() < 100);
-        watches.tell(SessionId::from_bytes([3; 16]));
+        assert!(watches.sessions.lock().unwrap().sessions.len() < 100);
+        watches.tell(News::Session(SessionId::from_bytes([3; 16])));
         let told: Vec<_> = kept.iter().map(|changes| changes.has_changed().unwrap()).collect();
         assert_eq!(told.iter().position(|told| *told), Some(3));
         assert_eq!(told.iter().filter(|told| **told).count(), 1);

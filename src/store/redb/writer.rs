@@ -17,8 +17,6 @@ use super::{
     tables::{OperationError, Outcome, Tables},
     watches::Watches,
 };
-use crate::domain::SessionId;
-
 /// Most operations in one transaction; what waits beyond them goes into the next.
 const MAX_BATCH: usize = 1024;
 /// Most operations that wait.
@@ -79,9 +77,9 @@ impl Writer {
         &self.latch
     }
 
-    /// Hears of each committed change of a session.
-    pub(super) fn subscribe(&self, id: SessionId) -> watch::Receiver<()> {
-        self.watches.subscribe(id)
+    /// Who is told of what is committed.
+    pub(super) fn watches(&self) -> &Watches {
+        &self.watches
     }
 
     /// Resolves when the thread has ended.
@@ -127,15 +125,15 @@ impl Writer {
                 Err(OperationError::Database(error)) => return Err(error),
             };
             let is_change = !changes.is_empty();
-            let mut changed = Vec::new();
+            let mut news = Vec::new();
             for change in changes {
-                changed.extend(change.session());
+                news.extend(change.news());
                 tables.apply(change)?;
             }
             let answer: Answer = Box::new(move || {
+                news.into_iter().for_each(|news| watches.tell(news));
                 // Whoever asked may have gone meanwhile; the fact stands all the same.
                 let _ = sender.send(result);
-                changed.into_iter().for_each(|id| watches.tell(id));
             });
             Ok((answer, is_change))
         });

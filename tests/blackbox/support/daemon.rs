@@ -7,15 +7,14 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-/// How long a process may take to do what it surely does; only a broken one takes so long.
-const SURELY: Duration = Duration::from_secs(60);
+use super::SURELY;
 
 pub fn cairld() -> Command {
     program(env!("CARGO_BIN_EXE_cairld"))
@@ -31,10 +30,17 @@ fn program(path: &str) -> Command {
     command
 }
 
+/// What a process has said so far.
+#[derive(Default)]
+struct Log {
+    text: Mutex<String>,
+    grown: Condvar,
+}
+
 /// `cairld serve`, ready; killed when dropped.
 pub struct Daemon {
     process: Child,
-    log: Arc<Mutex<String>>,
+    log: Arc<Log>,
     reader: Option<JoinHandle<()>>,
     tcp: String,
 }
@@ -52,7 +58,7 @@ impl Daemon {
         command.envs(environment.iter().copied());
         let mut process = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = process.stderr.take().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
+        let log = Arc::new(Log::default());
         let (addresses, tcp) = std::sync::mpsc::channel();
         let for_reader = Arc::clone(&log);
         let reader = std::thread::spawn(move || {
@@ -61,9 +67,10 @@ impl Daemon {
                 if event["message"] == "serving gRPC on TCP" {
                     let _ = addresses.send(event["address"].as_str().unwrap_or_default().to_owned());
                 }
-                let mut log = for_reader.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
+                let mut text = for_reader.text.lock().unwrap();
+                text.push_str(&line);
+                text.push('\n');
+                for_reader.grown.notify_all();
             }
         });
         wait_for_ready(&notify, &mut process, &log);
@@ -75,6 +82,13 @@ impl Daemon {
     /// Where it serves TCP.
     pub fn tcp(&self) -> &str {
         &self.tcp
+    }
+
+    /// Waits until its log says so.
+    pub fn says(&self, words: &str) {
+        let text = self.log.text.lock().unwrap();
+        let waited = self.log.grown.wait_timeout_while(text, SURELY, |text| !text.contains(words)).unwrap();
+        assert!(!waited.1.timed_out(), "nothing of {words:?} in the log:\n{}", waited.0);
     }
 
     /// `kill -9`, and waits until it is gone.
@@ -96,7 +110,7 @@ impl Daemon {
     fn end(&mut self) -> (ExitStatus, String) {
         let status = self.process.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
-        (status, self.log.lock().unwrap().clone())
+        (status, self.log.text.lock().unwrap().clone())
     }
 }
 
@@ -121,7 +135,7 @@ fn notify_socket(config: &Path) -> (UnixDatagram, PathBuf) {
     (socket, path)
 }
 
-fn wait_for_ready(notify: &UnixDatagram, process: &mut Child, log: &Mutex<String>) {
+fn wait_for_ready(notify: &UnixDatagram, process: &mut Child, log: &Log) {
     let mut buffer = [0; 4096];
     for _ in 0..SURELY.as_millis() / 200 {
         // The socket's own time-out only serves to notice that the process has ended instead.
@@ -131,10 +145,10 @@ fn wait_for_ready(notify: &UnixDatagram, process: &mut Child, log: &Mutex<String
             return;
         }
         if let Some(status) = process.try_wait().unwrap() {
-            panic!("the daemon ended with {status}:\n{}", log.lock().unwrap());
+            panic!("the daemon ended with {status}:\n{}", log.text.lock().unwrap());
         }
     }
-    panic!("the daemon did not become ready:\n{}", log.lock().unwrap());
+    panic!("the daemon did not become ready:\n{}", log.text.lock().unwrap());
 }
 
 /// Runs a command to its end.

@@ -1,12 +1,12 @@
 //! A gRPC client of the daemon, and its errors taken apart.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use cairld::api::proto::{
-    CancelAuthorizationRequest, CompleteAuthorizationRequest, GetSessionRequest, GetStatusRequest,
-    GetStatusResponse, IngestWebhookRequest, IngestWebhookResponse, Session, StartAuthorizationRequest,
-    StartAuthorizationResponse, admin_service_client::AdminServiceClient, get_session_request::Lookup,
-    integration_service_client::IntegrationServiceClient,
+    CancelAuthorizationRequest, CompleteAuthorizationRequest, GetAccessTokenRequest, GetSessionRequest,
+    GetStatusRequest, GetStatusResponse, IngestWebhookRequest, IngestWebhookResponse, RevokeTokenRequest,
+    Session, StartAuthorizationRequest, StartAuthorizationResponse, admin_service_client::AdminServiceClient,
+    get_session_request::Lookup, integration_service_client::IntegrationServiceClient,
 };
 use tonic::{
     Code, Request, Status,
@@ -15,6 +15,8 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
+use super::SURELY;
+
 /// A client of both services, with or without a token.
 #[derive(Clone)]
 pub struct Client {
@@ -22,9 +24,15 @@ pub struct Client {
     pub admin: AdminServiceClient<Channel>,
     pub channel: Channel,
     token: Option<String>,
+    deadline: Option<Duration>,
 }
 
 impl Client {
+    /// The same client, whose calls have a deadline.
+    pub fn within(&self, deadline: Duration) -> Self {
+        Self { deadline: Some(deadline), ..self.clone() }
+    }
+
     pub async fn unix(path: &Path, token: Option<&str>) -> Self {
         let endpoint = Endpoint::from_shared(format!("unix:{}", path.display())).unwrap();
         Self::connect(endpoint.origin("http://localhost".parse().unwrap()), token).await
@@ -41,11 +49,15 @@ impl Client {
             admin: AdminServiceClient::new(channel.clone()),
             channel,
             token: token.map(str::to_owned),
+            deadline: None,
         }
     }
 
     pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
+        if let Some(deadline) = self.deadline {
+            request.set_timeout(deadline);
+        }
         if let Some(token) = &self.token {
             let bearer = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
             request.metadata_mut().insert("authorization", bearer);
@@ -86,6 +98,22 @@ impl Client {
         Ok(self.integration.cancel_authorization(request).await?.into_inner().session.unwrap())
     }
 
+    pub async fn revoke(&mut self, id: &str) -> Result<Session, Status> {
+        let request = self.request(RevokeTokenRequest { session_id: id.to_owned() });
+        Ok(self.integration.revoke_token(request).await?.into_inner().session.unwrap())
+    }
+
+    pub async fn access_token(&mut self, id: &str) -> Result<String, Status> {
+        let request = self.request(GetAccessTokenRequest { session_id: id.to_owned() });
+        Ok(self.integration.get_access_token(request).await?.into_inner().access_token)
+    }
+
+    /// Waits until no token waits to be revoked any more.
+    pub async fn no_revocation_waits(&mut self) {
+        let empty = async { while self.status().await.unwrap().store.unwrap().pending_revocations > 0 {} };
+        tokio::time::timeout(SURELY, empty).await.expect("the queue of revocations stays");
+    }
+
     pub async fn ingest(&mut self, body: &[u8], signature: &str) -> Result<IngestWebhookResponse, Status> {
         let message = IngestWebhookRequest {
             client: "shop".into(),
@@ -110,6 +138,8 @@ pub struct Refused {
     pub metadata: std::collections::HashMap<String, String>,
     pub fields: Vec<String>,
     pub is_retryable: bool,
+    /// When a retry has a chance, where one has.
+    pub retry_delay: Option<Duration>,
 }
 
 /// Takes a refusal apart, and checks what every one must have: details and trailers that say the same.
@@ -121,7 +151,8 @@ pub fn refused<T: std::fmt::Debug>(result: Result<T, Status>) -> Refused {
     assert!(status.get_details_help().is_some(), "{status:?}");
     let trailer = |name: &str| status.metadata().get(name).unwrap().to_str().unwrap().to_owned();
     assert_eq!(trailer("cairld-reason"), info.reason);
-    let is_retryable = status.get_details_retry_info().is_some();
+    let retry = status.get_details_retry_info();
+    let is_retryable = retry.is_some();
     assert_eq!(trailer("cairld-retryable"), is_retryable.to_string());
     let violations = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
     Refused {
@@ -130,5 +161,6 @@ pub fn refused<T: std::fmt::Debug>(result: Result<T, Status>) -> Refused {
         metadata: info.metadata,
         fields: violations.into_iter().map(|violation| violation.field).collect(),
         is_retryable,
+        retry_delay: retry.and_then(|retry| retry.retry_delay),
     }
 }

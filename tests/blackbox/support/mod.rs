@@ -8,6 +8,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use cairld::api::proto::{
@@ -25,6 +26,8 @@ pub use self::{
 
 pub const REDIRECT_URI: &str = "http://127.0.0.1:8910/callback";
 pub const WEBHOOK_SECRET: &str = "whsec_0123456789abcdef0123456789abcdef";
+/// How long something may take that surely happens; only what is broken takes so long.
+const SURELY: Duration = Duration::from_secs(60);
 /// Token of the caller `checkout`.
 pub const CHECKOUT: &str = "tok_checkout_0123456789abcdef0123456789";
 /// Token of the caller `other`, who may use the same client and sees nothing of `checkout`'s.
@@ -116,6 +119,14 @@ rpcs = ["GetSession"]
         )
     }
 
+    /// Sets the client's limits, before a daemon is started.
+    pub fn limit(&self, token_per_minute: u32, session_per_minute: u32) {
+        let limits = format!(
+            "limits = {{ token_per_minute = {token_per_minute}, session_per_minute = {session_per_minute} }}\ntimeouts ="
+        );
+        fs::write(self.config(), self.config_text().replace("timeouts =", &limits)).unwrap();
+    }
+
     pub fn write_secret(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::write(&path, format!("{text}\n")).unwrap();
@@ -156,6 +167,11 @@ pub fn complete_request(callback_url: impl Into<String>) -> CompleteAuthorizatio
 impl Client {
     pub async fn started(&mut self) -> StartAuthorizationResponse {
         self.start(start_request()).await.unwrap()
+    }
+
+    pub async fn started_for(&mut self, client: &str) -> StartAuthorizationResponse {
+        let start = StartAuthorizationRequest { client: client.into(), ..start_request() };
+        self.start(start).await.unwrap()
     }
 
     pub async fn completed(&mut self, callback_url: &str) -> Result<Session, Status> {

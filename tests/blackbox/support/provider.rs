@@ -4,7 +4,7 @@ use cairld::sandbox;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot};
 
-use super::REDIRECT_URI;
+use super::{REDIRECT_URI, SURELY};
 
 pub const CLIENT_ID: &str = "cairl_test_0123456789abcdef";
 pub const CLIENT_SECRET: &str = "cs_0123456789abcdef0123456789abcdef";
@@ -74,10 +74,48 @@ impl Provider {
         self.post("faults", json!([fault])).await;
     }
 
+    pub async fn no_more_faults(&self) {
+        self.post("faults", json!([])).await;
+    }
+
+    /// What the userinfo endpoint answers to a token: its HTTP status.
+    pub async fn userinfo(&self, token: &str) -> u16 {
+        let request = self.http.get(format!("{}/api/oauth/userinfo", self.url)).bearer_auth(token);
+        request.send().await.unwrap().status().as_u16()
+    }
+
     /// Waits until the token endpoint has a request in hand.
     pub async fn token_request_arrives(&self) {
+        self.arrives("/api/oauth/token").await;
+    }
+
+    /// Waits until a request has been received under a path.
+    pub async fn arrives(&self, path: &str) {
         // Asking is all that there is; each question is a request of its own, so that this does not spin.
-        while self.token_requests().await == 0 {}
+        let arrived = async { while self.requests(path).await == 0 {} };
+        tokio::time::timeout(SURELY, arrived).await.expect("a request");
+    }
+
+    /// Waits until the requests to the revocation endpoint, as they came, were answered so: by these statuses, none for
+    /// one that is still in hand or whose answer was dropped.
+    pub async fn revocations_answer(&self, wanted: &[Option<u16>]) {
+        self.revocations(|answers| answers == wanted).await;
+    }
+
+    /// Waits until the answers of the revocation endpoint are as they should be.
+    pub async fn revocations(&self, are_wanted: impl Fn(&[Option<u16>]) -> bool) {
+        let mut answers = Vec::new();
+        let answered = async {
+            while !are_wanted(&answers) {
+                let revocations = self.journal("/api/oauth/revoke").await;
+                answers = revocations
+                    .iter()
+                    .map(|entry| entry["status"].as_u64().map(|status| u16::try_from(status).unwrap()))
+                    .collect();
+            }
+        };
+        let waited = tokio::time::timeout(SURELY, answered).await;
+        assert!(waited.is_ok(), "the revocation endpoint has answered {answers:?}");
     }
 
     /// How many requests the token endpoint has received.
@@ -87,21 +125,21 @@ impl Provider {
 
     /// How many requests have been received under a path.
     pub async fn requests(&self, path: &str) -> usize {
-        let journal: Value = self
-            .http
-            .get(format!("{}/sandbox/journal", self.url))
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
-        journal
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|entry| entry["path"].as_str().unwrap().starts_with(path))
-            .count()
+        self.journal(path).await.len()
+    }
+
+    /// What has been received under a path, in order.
+    pub async fn journal(&self, path: &str) -> Vec<Value> {
+        let answer = self.http.get(format!("{}/sandbox/journal", self.url)).send().await.unwrap();
+        let mut entries: Vec<Value> = answer.json().await.unwrap();
+        entries.retain(|entry| entry["path"].as_str().unwrap().starts_with(path));
+        entries
+    }
+
+    /// When the token requests were received, in order, by the sandbox's clock.
+    pub async fn token_request_times(&self) -> Vec<jiff::Timestamp> {
+        let journal = self.journal("/api/oauth/token").await;
+        journal.iter().map(|entry| entry["time"].as_str().unwrap().parse().unwrap()).collect()
     }
 }
 

@@ -1,12 +1,15 @@
 //! What every backend must do, concurrency included. A backend's tests call [`suite`] with a way to open itself.
 
+mod budgets;
+mod revocations;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+pub(super) use self::revocations::complete;
 use super::*;
-use crate::domain::{At, ProviderSaid};
 use crate::domain::{
-    AuthorizationCode, BootTime, ExchangeEnd, OpenStatus, RunId, Terminal, TokenStanding, Userinfo,
-    token_verdict,
+    AccessToken, ApiKey, At, AuthorizationCode, BootTime, BudgetKind, ExchangeEnd, OpenStatus, ProviderSaid,
+    RunId, Terminal, TokenStanding, Userinfo, token_verdict,
 };
 
 /// Retention that the suite expects the store to be opened with.
@@ -14,8 +17,13 @@ pub(super) const RETENTION: Duration = Duration::from_secs(3600);
 
 /// A store of some backend that survives being closed.
 pub(super) trait Backend {
-    /// Opens it for a run; the one opened before is dropped already.
-    fn open(&self, run: RunId) -> Arc<dyn Store>;
+    /// Opens it for a run that begins now; the one opened before is dropped already.
+    fn open_at(&self, run: RunId, now: Moment) -> Arc<dyn Store>;
+
+    /// [`Backend::open_at`] where it does not matter when.
+    fn open(&self, run: RunId) -> Arc<dyn Store> {
+        self.open_at(run, at(0))
+    }
 }
 
 /// Runs the whole suite, each part on a backend of its own.
@@ -34,6 +42,10 @@ pub(super) async fn suite<B: Backend>(fresh: impl Fn() -> B) {
     a_clock_set_forward_removes_nothing_that_lives(&fresh()).await;
     a_token_that_ran_out_is_erased(&fresh()).await;
     claims_that_arrived_count_even_when_the_token_ran_out_meanwhile(&fresh()).await;
+    budgets::suite(&fresh).await;
+    revocations::a_revoked_token_waits_until_its_revocation_ends(&fresh()).await;
+    revocations::cancelling_moves_a_token_into_the_queue(&fresh()).await;
+    revocations::the_queue_is_read_by_what_is_left_of_life_and_outlives_the_sessions(&fresh()).await;
 }
 
 pub(super) fn run(number: u8) -> RunId {
@@ -97,6 +109,27 @@ fn refused<T>(result: Result<T, StoreError>) -> Reason {
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("not refused"),
     }
+}
+
+/// Terms that nothing here exhausts.
+fn terms() -> BudgetTerms {
+    BudgetTerms {
+        kind: BudgetKind::Token,
+        credential: ApiKey::new("cairl_test_canary_key"),
+        limit: 1000,
+        patience: Duration::from_secs(30),
+    }
+}
+
+/// Ends an exchange where its slot does not matter.
+async fn end_exchange(
+    store: &Arc<dyn Store>,
+    now: Moment,
+    id: SessionId,
+    end: ExchangeEnd,
+) -> Result<Session, StoreError> {
+    let slot = store.claim(now, &terms()).await.unwrap();
+    store.end_exchange(now, id, slot, end).await
 }
 
 fn token() -> ExchangeEnd {
@@ -179,7 +212,7 @@ async fn the_same_request_id_makes_one_session(backend: &impl Backend) {
     let again = store.start(at(2), with_id(30)).await.unwrap();
     let (state, _) = again.usable.expect("usable after a restart");
     let take = Take { state, ..take_of(1, "code") };
-    store.take(at(3), take).await.unwrap();
+    store.take(at(3), take, &terms()).await.unwrap();
     let spent = store.start(at(4), with_id(31)).await.unwrap();
     assert!(spent.usable.is_none(), "a spent state is handed out no more");
     assert_eq!(spent.session.id, again.session.id);
@@ -191,13 +224,13 @@ async fn one_of_many_takes_wins(backend: &impl Backend) {
     let takes: Vec<_> = (0..64)
         .map(|number| {
             let (store, code) = (Arc::clone(&store), format!("code-{}", number % 4));
-            tokio::spawn(async move { store.take(at(1), take_of(1, &code)).await })
+            tokio::spawn(async move { store.take(at(1), take_of(1, &code), &terms()).await })
         })
         .collect();
     let mut sent = 0;
     for take in takes {
         match take.await.unwrap() {
-            Ok((session, Taken::Send { verifier })) => {
+            Ok(Took { session, next: Next::Send { verifier, .. } }) => {
                 assert!(matches!(session.at, At::Sent { .. }));
                 assert_eq!(verifier.expose(), "canary-verifier");
                 sent += 1;
@@ -219,13 +252,13 @@ async fn a_code_belongs_to_one_session(backend: &impl Backend) {
     let takes: Vec<_> = (1..=8)
         .map(|number| {
             let store = Arc::clone(&store);
-            tokio::spawn(async move { store.take(at(1), take_of(number, "the code")).await })
+            tokio::spawn(async move { store.take(at(1), take_of(number, "the code"), &terms()).await })
         })
         .collect();
     let mut sent = 0;
     for take in takes {
         match take.await.unwrap() {
-            Ok((_, Taken::Send { .. })) => sent += 1,
+            Ok(Took { next: Next::Send { .. }, .. }) => sent += 1,
             other => assert_eq!(refused(other), Reason::CodeAlreadyUsed),
         }
     }
@@ -237,71 +270,75 @@ async fn a_refused_take_writes_nothing(backend: &impl Backend) {
     store.start(at(0), NewSession { binding: Some(Binding::new("b")), ..new_session(0, 1) }).await.unwrap();
     let bound = |binding: Option<&str>| Take { binding: binding.map(Binding::new), ..take_of(1, "code") };
     let before = format!("{:?}", get(&store, 1, 1).await);
-    assert_eq!(refused(store.take(at(1), bound(None)).await), Reason::BindingMismatch);
-    assert_eq!(refused(store.take(at(1), bound(Some("c"))).await), Reason::BindingMismatch);
+    assert_eq!(refused(store.take(at(1), bound(None), &terms()).await), Reason::BindingMismatch);
+    assert_eq!(refused(store.take(at(1), bound(Some("c")), &terms()).await), Reason::BindingMismatch);
     let foreign = Take { viewer: viewer("other"), ..bound(Some("b")) };
-    assert_eq!(refused(store.take(at(1), foreign).await), Reason::StateUnknown);
+    assert_eq!(refused(store.take(at(1), foreign, &terms()).await), Reason::StateUnknown);
     let unknown = Take { state: state(9, 0), ..bound(Some("b")) };
-    assert_eq!(refused(store.take(at(1), unknown).await), Reason::StateUnknown);
+    assert_eq!(refused(store.take(at(1), unknown, &terms()).await), Reason::StateUnknown);
     assert_eq!(format!("{:?}", get(&store, 1, 1).await), before);
-    assert_eq!(refused(store.admit(bound(Some("c"))).await), Reason::BindingMismatch);
-    assert!(!store.admit(bound(Some("b"))).await.unwrap(), "not presented before");
-    let taken = store.take(at(1), bound(Some("b"))).await;
-    assert!(matches!(taken, Ok((_, Taken::Send { .. }))), "nothing was consumed");
-    assert!(store.admit(bound(Some("b"))).await.unwrap());
+    assert_eq!(refused(store.admit(at(1), bound(Some("c"))).await), Reason::BindingMismatch);
+    let admitted = store.admit(at(1), bound(Some("b"))).await.unwrap();
+    assert_eq!(format!("{:?}", admitted.session), before);
+    let taken = store.take(at(1), bound(Some("b")), &terms()).await;
+    assert!(matches!(taken, Ok(Took { next: Next::Send { .. }, .. })), "nothing was consumed");
+    let again = store.admit(at(1), bound(Some("b"))).await.unwrap();
+    assert_eq!(again.callback, admitted.callback);
+    assert!(matches!(again.session.at, At::Sent { .. }));
     let other = Take { presented: Presented::Code(AuthorizationCode::new("other")), ..bound(Some("b")) };
-    assert_eq!(refused(store.admit(other).await), Reason::StateAlreadyUsed);
+    assert_eq!(refused(store.admit(at(1), other).await), Reason::StateAlreadyUsed);
+    assert_eq!(store.admit(at(1800), bound(Some("b"))).await.unwrap().session.at, again.session.at);
 }
 
 async fn an_exchange_ends_in_claims_and_is_replayed_when_bound(backend: &impl Backend) {
     let bound = || Take { binding: Some(Binding::new("b")), ..take_of(1, "code") };
     let store = backend.open(run(1));
     store.start(at(0), NewSession { binding: Some(Binding::new("b")), ..new_session(0, 1) }).await.unwrap();
-    store.take(at(1), bound()).await.unwrap();
+    store.take(at(1), bound(), &terms()).await.unwrap();
     let said = ProviderSaid { http_status: 402, error: "payment_required".into(), ..ProviderSaid::default() };
     let refusal =
         ExchangeEnd::Refused { verdict: token_verdict(402, Some("payment_required")), said: said.clone() };
-    let session = store.end_exchange(at(2), state(1, 0).session, refusal).await.unwrap();
+    let session = end_exchange(&store, at(2), state(1, 0).session, refusal).await.unwrap();
     assert_eq!(session.at, At::Open(OpenStatus::Pending));
     drop(store);
 
     let store = backend.open(run(2));
     assert_eq!(get(&store, 3, 1).await.failure.unwrap().said, Some(said), "the last refusal stands");
-    store.take(at(3), bound()).await.unwrap();
-    let session = store.end_exchange(at(4), state(1, 0).session, token()).await.unwrap();
+    store.take(at(3), bound(), &terms()).await.unwrap();
+    let session = end_exchange(&store, at(4), state(1, 0).session, token()).await.unwrap();
     assert_eq!(session.at, At::Token);
     drop(store);
 
     let store = backend.open(run(3));
-    let (_, taken) = store.take(at(5), bound()).await.unwrap();
+    let Took { next, .. } = store.take(at(5), bound(), &terms()).await.unwrap();
     assert!(
-        matches!(taken, Taken::FetchClaims { token } if token.expose() == "canary-token"),
+        matches!(next, Next::FetchClaims { token } if token.expose() == "canary-token"),
         "TOKEN outlives a run"
     );
     store.end_claims(at(6), state(1, 0).session, claims()).await.unwrap();
     drop(store);
 
     let store = backend.open(run(4));
-    let (session, taken) = store.take(at(7), bound()).await.unwrap();
-    assert!(matches!(taken, Taken::Replay));
+    let Took { session, next } = store.take(at(7), bound(), &terms()).await.unwrap();
+    assert!(matches!(next, Next::Answer));
     let userinfo = session.userinfo.unwrap();
     assert_eq!(userinfo.subject, "canary-subject");
     assert_eq!(userinfo.claims["canary_claim"], "[1.0]", "as the provider wrote it");
     assert_eq!(userinfo.claims["name_match"], "null");
     assert!(matches!(session.token, TokenStanding::Held { .. }));
-    assert_eq!(refused(store.end_exchange(at(8), session.id, token()).await), Reason::SessionFinished);
+    assert_eq!(refused(end_exchange(&store, at(8), session.id, token()).await), Reason::SessionFinished);
     assert_eq!(refused(store.cancel(at(8), &viewer("checkout"), session.id).await), Reason::SessionFinished);
 }
 
 async fn a_request_of_an_ended_run_is_indeterminate(backend: &impl Backend) {
     let store = backend.open(run(1));
     store.start(at(0), new_session(0, 1)).await.unwrap();
-    store.take(at(1), take_of(1, "code")).await.unwrap();
-    assert_eq!(refused(store.take(at(2), take_of(1, "code")).await), Reason::ExchangeInProgress);
+    store.take(at(1), take_of(1, "code"), &terms()).await.unwrap();
+    assert_eq!(refused(store.take(at(2), take_of(1, "code"), &terms()).await), Reason::ExchangeInProgress);
     drop(store);
     let store = backend.open(run(2));
     assert_eq!(get(&store, 3, 1).await.ended().unwrap().status, Terminal::Indeterminate);
-    assert_eq!(refused(store.take(at(3), take_of(1, "code")).await), Reason::StateAlreadyUsed);
+    assert_eq!(refused(store.take(at(3), take_of(1, "code"), &terms()).await), Reason::StateAlreadyUsed);
 }
 
 fn event(number: u8, body: &str) -> NewEvent {
@@ -316,9 +353,12 @@ fn event(number: u8, body: &str) -> NewEvent {
 async fn webhooks_are_kept_once_and_move_open_sessions(backend: &impl Backend) {
     let store = backend.open(run(1));
     store.start(at(0), new_session(0, 1)).await.unwrap();
-    store.take(at(1), Take { provider_session: hint("hvf_1"), ..take_of(1, "code") }).await.unwrap();
+    store
+        .take(at(1), Take { provider_session: hint("hvf_1"), ..take_of(1, "code") }, &terms())
+        .await
+        .unwrap();
     let refusal = ExchangeEnd::Refused { verdict: token_verdict(503, None), said: ProviderSaid::default() };
-    store.end_exchange(at(2), state(1, 0).session, refusal).await.unwrap();
+    end_exchange(&store, at(2), state(1, 0).session, refusal).await.unwrap();
 
     let failed = r#"{"id":"e1","type":"session.failed","data":{"session_id":"hvf_1","status":"failed"}}"#;
     let twins: Vec<_> = (1..=16)
@@ -353,7 +393,7 @@ async fn the_first_to_complete_owns_the_provider_session(backend: &impl Backend)
     for number in [1, 2] {
         store.start(at(0), new_session(0, number)).await.unwrap();
         let take = Take { provider_session: hint("hvf_1"), ..take_of(number, &format!("code-{number}")) };
-        store.take(at(1), take).await.unwrap();
+        store.take(at(1), take, &terms()).await.unwrap();
     }
     let lookup = Lookup::ProviderSession(hint("hvf_1").unwrap());
     let owner = |store: Arc<dyn Store>| {
@@ -361,9 +401,9 @@ async fn the_first_to_complete_owns_the_provider_session(backend: &impl Backend)
         async move { store.session(at(3), &viewer("checkout"), lookup).await.unwrap().id }
     };
     assert_eq!(owner(Arc::clone(&store)).await, state(1, 0).session, "the first to name it");
-    store.end_exchange(at(2), state(2, 0).session, token()).await.unwrap();
+    end_exchange(&store, at(2), state(2, 0).session, token()).await.unwrap();
     assert_eq!(owner(Arc::clone(&store)).await, state(2, 0).session, "the first to complete");
-    store.end_exchange(at(2), state(1, 0).session, token()).await.unwrap();
+    end_exchange(&store, at(2), state(1, 0).session, token()).await.unwrap();
     assert_eq!(owner(Arc::clone(&store)).await, state(2, 0).session, "and it stays");
 }
 
@@ -386,8 +426,11 @@ async fn the_sweep_ends_and_removes(backend: &impl Backend) {
         store.start(at(0), NewSession { request_id, ..new_session(0, number) }).await.unwrap();
     }
     store.start(at(100), new_session(100, 201)).await.unwrap();
-    store.take(at(1), Take { provider_session: hint("hvf_1"), ..take_of(2, "code") }).await.unwrap();
-    store.end_exchange(at(2), state(2, 0).session, token()).await.unwrap();
+    store
+        .take(at(1), Take { provider_session: hint("hvf_1"), ..take_of(2, "code") }, &terms())
+        .await
+        .unwrap();
+    end_exchange(&store, at(2), state(2, 0).session, token()).await.unwrap();
     store.end_claims(at(3), state(2, 0).session, claims()).await.unwrap();
     assert_eq!(sweep_all(&store, 1799).await, (0, 0), "nothing is older than its life");
     assert_eq!(sweep_all(&store, 1800).await, (199, 0));
@@ -406,7 +449,10 @@ async fn the_sweep_ends_and_removes(backend: &impl Backend) {
     );
     let anew = NewSession { request_id: Some("r".into()), reference: "other".into(), ..new_session(0, 3) };
     store.start(at(0), anew).await.unwrap();
-    assert!(matches!(store.take(at(1), take_of(3, "code")).await, Ok((_, Taken::Send { .. }))));
+    assert!(matches!(
+        store.take(at(1), take_of(3, "code"), &terms()).await,
+        Ok(Took { next: Next::Send { .. }, .. })
+    ));
 }
 
 /// The clock stood far ahead for one start: neither that session nor the order of ids behind it may stop the sweep.
@@ -449,8 +495,8 @@ async fn a_clock_set_forward_removes_nothing_that_lives(backend: &impl Backend) 
 async fn a_token_that_ran_out_is_erased(backend: &impl Backend) {
     let store = backend.open(run(1));
     store.start(at(0), new_session(0, 1)).await.unwrap();
-    store.take(at(1), take_of(1, "code")).await.unwrap();
-    store.end_exchange(at(2), state(1, 0).session, token()).await.unwrap();
+    store.take(at(1), take_of(1, "code"), &terms()).await.unwrap();
+    end_exchange(&store, at(2), state(1, 0).session, token()).await.unwrap();
     store.end_claims(at(3), state(1, 0).session, claims()).await.unwrap();
     assert_eq!(sweep_all(&store, 1900).await, (0, 0), "it had ended before");
     drop(store);
@@ -463,8 +509,8 @@ async fn a_token_that_ran_out_is_erased(backend: &impl Backend) {
 async fn claims_that_arrived_count_even_when_the_token_ran_out_meanwhile(backend: &impl Backend) {
     let store = backend.open(run(1));
     store.start(at(0), new_session(0, 1)).await.unwrap();
-    store.take(at(1), take_of(1, "code")).await.unwrap();
-    store.end_exchange(at(2), state(1, 0).session, token()).await.unwrap();
+    store.take(at(1), take_of(1, "code"), &terms()).await.unwrap();
+    end_exchange(&store, at(2), state(1, 0).session, token()).await.unwrap();
     let session = store.end_claims(at(700), state(1, 0).session, claims()).await.unwrap();
     assert_eq!(session.ended().unwrap().status, Terminal::Complete);
 }

@@ -1,0 +1,114 @@
+//! What happens to rate budgets inside a write transaction.
+
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError, TableError};
+
+use super::{
+    super::{
+        Slot, StoreError,
+        record::{Codec, decode_budget, encode_budget},
+        seal::Purpose,
+    },
+    sessions::log_damage,
+    tables::{BUDGETS_TABLE, Change, OperationError, Outcome, Tables, database},
+};
+use crate::domain::{Budget, BudgetTerms, Moment, Outlook, SlotEnd};
+
+/// Key of a budget: whoever uses the same credential shares it.
+pub(super) fn budget_key(codec: &Codec, terms: &BudgetTerms) -> [u8; 32] {
+    let parts = [terms.kind.as_str().as_bytes(), terms.credential.expose().as_bytes()];
+    *codec.index.hash(Purpose::Budget, &parts).as_bytes()
+}
+
+/// Takes a slot, for a request that is about to be sent.
+pub(super) fn take(
+    tables: &Tables<'_>,
+    now: Moment,
+    key: [u8; 32],
+    terms: &BudgetTerms,
+) -> Result<(Slot, Change), OperationError> {
+    let mut budget = stored(&tables.budgets, now, &key).map_err(database)?;
+    let id = budget.take(now, terms).map_err(StoreError::BudgetSpent)?;
+    Ok((Slot { budget: key, id }, Change::PutBudget(key, encode_budget(&budget))))
+}
+
+/// [`take`] as an operation of its own.
+pub(super) fn claim(tables: &Tables<'_>, now: Moment, key: [u8; 32], terms: &BudgetTerms) -> Outcome<Slot> {
+    take(tables, now, key, terms).map(|(slot, change)| (slot, vec![change]))
+}
+
+/// The request of a slot ended.
+pub(super) fn end(
+    tables: &Tables<'_>,
+    now: Moment,
+    slot: Slot,
+    end: SlotEnd,
+) -> Result<Change, OperationError> {
+    let mut budget = stored(&tables.budgets, now, &slot.budget).map_err(database)?;
+    budget.end(now, slot.id, end);
+    Ok(Change::PutBudget(slot.budget, encode_budget(&budget)))
+}
+
+/// When slots of a budget are to be had.
+pub(super) fn outlook(
+    store: &Database,
+    now: Moment,
+    key: [u8; 32],
+    terms: &BudgetTerms,
+) -> Result<Outlook, redb::Error> {
+    let transaction = store.begin_read()?;
+    let budgets = match transaction.open_table(BUDGETS_TABLE) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Budget::default().outlook(now, terms.limit)),
+        opened => opened?,
+    };
+    Ok(stored(&budgets, now, &key)?.outlook(now, terms.limit))
+}
+
+/// A new run begins: what an ended one had under way counts from now; what says nothing any more goes.
+pub(super) fn restart(store: &Database, now: Moment) -> Result<(), redb::Error> {
+    let is_there = match store.begin_read()?.open_table(BUDGETS_TABLE) {
+        Ok(budgets) => !budgets.is_empty()?,
+        Err(TableError::TableDoesNotExist(_)) => false,
+        Err(error) => return Err(error.into()),
+    };
+    if !is_there {
+        return Ok(());
+    }
+    let mut transaction = store.begin_write()?;
+    transaction.set_quick_repair(true);
+    {
+        let mut tables = Tables::open(&transaction)?;
+        let mut changes = Vec::new();
+        for row in tables.budgets.iter()? {
+            let (key, row) = row?;
+            let key = key.value();
+            let mut budget = readable(now, &key, row.value());
+            budget.restarted(now);
+            changes.push(if budget.is_idle(now) {
+                Change::RemoveBudget(key)
+            } else {
+                Change::PutBudget(key, encode_budget(&budget))
+            });
+        }
+        for change in changes {
+            tables.apply(change)?;
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
+fn stored(
+    budgets: &impl ReadableTable<[u8; 32], &'static [u8]>,
+    now: Moment,
+    key: &[u8; 32],
+) -> Result<Budget, StorageError> {
+    let row = budgets.get(key)?;
+    Ok(row.map_or_else(Budget::default, |row| readable(now, key, row.value())))
+}
+
+/// A budget that does not open is as good as spent: nobody knows what was sent. It is closed until all of that is old.
+fn readable(now: Moment, key: &[u8; 32], bytes: &[u8]) -> Budget {
+    decode_budget(key, bytes).unwrap_or_else(|error| {
+        log_damage(error);
+        Budget::of_unknown_past(now)
+    })
+}
