@@ -21,7 +21,7 @@
 //! - [`daemon`] **assembles.** Configuration, clocks, listeners, signals, start and drain ([`daemon::run()`]), and the
 //!   commands of `cairld` ([`daemon::command`]).
 //! - [`sandbox`] **stands in for the provider**, over HTTP alone: for `cairld dev`, for tests, for others' CI.
-//! - [`ctl`] **is `cairlctl`**: the daemon's calls from a shell.
+//! - [`ctl`] **is `cairlctl`**: the daemon's calls from a shell, and its errors explained.
 //!
 //! # Who may call whom
 //!
@@ -36,11 +36,14 @@
 //!   store itself.
 //! - `daemon` alone sees all rooms, since somebody must put them together. It decides nothing about a session.
 //! - `sandbox` imports no other room: sharing code with the daemon, it would share its mistakes. `daemon` runs it.
-//! - `ctl` imports [`api::proto`] and nothing else: it knows what any client knows.
+//! - `ctl` imports [`api::proto`]: it knows what any client knows. To explain errors without a daemon it also reads the
+//!   catalogue of `domain` ([`domain::catalogue()`], [`domain::conditions()`]), which is text, and how a reason is said in
+//!   gRPC ([`api::code()`]); nothing else.
 //!
 //! # Where does a new line belong?
 //!
-//! - A rule about sessions, or what an answer of the provider means: `domain`, with its test beside it.
+//! - A rule about sessions: `domain`, with its test beside it. What an answer of the provider means, and any text about
+//!   an error: an entry of its catalogue.
 //! - Something that must survive a crash, or must not happen twice: a method of [`store::Store`].
 //! - Another step in a use case: `flows`. Another call or field: `proto/`, then `api`.
 //! - A setting: `daemon::config`, and `docs/cairld.toml`.

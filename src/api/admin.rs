@@ -7,11 +7,12 @@ use tonic::{Request, Response, Status};
 
 use super::{
     integration::not_yet,
-    output::timestamp,
+    output::{reason, timestamp},
     proto::{self, admin_service_server::AdminService},
+    tally::Tally,
 };
 use crate::{
-    domain::{Clock, Moment},
+    domain::{Clock, Moment, Reason},
     flows::{BudgetStatus, Client, Flows},
 };
 
@@ -20,6 +21,7 @@ pub(super) struct Admin {
     pub(super) flows: Arc<Flows>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started: Moment,
+    pub(super) tally: Arc<Tally>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -67,6 +69,10 @@ fn budget_status(budget: &BudgetStatus) -> proto::BudgetStatus {
     }
 }
 
+fn error_count((method, reason, number): (&str, Reason, u64)) -> proto::ErrorCount {
+    proto::ErrorCount { method: method.to_owned(), reason: self::reason(reason).into(), count: count(number) }
+}
+
 fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -89,6 +95,7 @@ impl AdminService for Admin {
             uptime: Some(duration(uptime)),
             store: Some(self.store_status()),
             clients,
+            errors: self.tally.counted().into_iter().map(error_count).collect(),
         }))
     }
 

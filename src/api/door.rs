@@ -22,10 +22,12 @@ use tonic::{
     transport::server::{TcpConnectInfo, UdsConnectInfo},
 };
 use tower::{Layer, Service};
+use tracing::Instrument;
 
 use super::{
     caller::{Callers, Peer},
     status::{REASON_TRAILER, status},
+    tally::Tally,
 };
 use crate::domain::{Reason, Refusal};
 
@@ -47,13 +49,19 @@ pub(super) struct DoorLayer {
     callers: Arc<Callers>,
     calls: TaskTracker,
     stopping: CancellationToken,
+    tally: Arc<Tally>,
 }
 
 impl DoorLayer {
     /// `calls` counts those that are not answered yet; an open stream counts as answered.
-    /// Once `stopping` is cancelled nobody is let in any more.
-    pub(super) fn new(callers: Callers, calls: TaskTracker, stopping: CancellationToken) -> Self {
-        Self { callers: Arc::new(callers), calls, stopping }
+    /// Once `stopping` is cancelled nobody is let in any more. Errors are counted in `tally`, but those that end a stream.
+    pub(super) fn new(
+        callers: Callers,
+        calls: TaskTracker,
+        stopping: CancellationToken,
+        tally: Arc<Tally>,
+    ) -> Self {
+        Self { callers: Arc::new(callers), calls, stopping, tally }
     }
 }
 
@@ -66,6 +74,7 @@ impl<S> Layer<S> for DoorLayer {
             callers: Arc::clone(&self.callers),
             calls: self.calls.clone(),
             stopping: self.stopping.clone(),
+            tally: Arc::clone(&self.tally),
         }
     }
 }
@@ -77,6 +86,7 @@ pub(super) struct Door<S> {
     callers: Arc<Callers>,
     calls: TaskTracker,
     stopping: CancellationToken,
+    tally: Arc<Tally>,
 }
 
 impl<S> Door<S> {
@@ -84,12 +94,11 @@ impl<S> Door<S> {
     fn admit(&self, request: &mut http::Request<Body>) -> Result<(), Refusal> {
         let peer = peer(request.extensions());
         let caller = self.callers.recognise(peer, request.headers()).ok_or(Reason::CallerUnknown)?;
-        let mut path = request.uri().path().trim_start_matches('/').split('/');
-        let (service, method) = (path.next().unwrap_or_default(), path.next().unwrap_or_default());
-        let is_ours = service.starts_with("cairld.");
-        if is_ours && !caller.may(service, method) {
-            tracing::warn!(caller = %caller.viewer.caller, service, method, "a call that is not granted was refused");
-            return Err(Reason::RpcNotGranted.into());
+        let (service, method) = called(request.uri());
+        if is_ours(service) && !caller.may(service, method) {
+            let (reason, caller) = (Reason::RpcNotGranted, &caller.viewer.caller);
+            tracing::warn!(%reason, %caller, service, method, "a call that is not granted was refused");
+            return Err(reason.into());
         }
         if self.stopping.is_cancelled() {
             return Err(Reason::ShuttingDown.into());
@@ -97,6 +106,17 @@ impl<S> Door<S> {
         request.extensions_mut().insert(caller);
         Ok(())
     }
+}
+
+/// Service and method of a call.
+fn called(uri: &http::Uri) -> (&str, &str) {
+    let mut path = uri.path().trim_start_matches('/').split('/');
+    (path.next().unwrap_or_default(), path.next().unwrap_or_default())
+}
+
+/// Whether a service is of the contract; health and reflection are not.
+fn is_ours(service: &str) -> bool {
+    service.starts_with("cairld.")
 }
 
 fn peer(extensions: &http::Extensions) -> Peer {
@@ -123,7 +143,13 @@ where
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         // Counted before it is admitted: whoever waits for the count sees every call that was let in.
         let in_flight = self.calls.token();
+        let (service, method) = called(request.uri());
+        let method = if is_ours(service) { method } else { "" };
+        let (tally, call) = (Arc::clone(&self.tally), self.tally.call(method));
+        // What is logged about the call names it.
+        let span = tracing::error_span!("call", method);
         if let Err(refusal) = self.admit(&mut request) {
+            tally.add(call, refusal.reason);
             let response = status(&refusal).into_http();
             return Box::pin(async move { Ok(response) });
         }
@@ -133,20 +159,24 @@ where
         let patience = Instant::now() + patience.min(MAX_PATIENCE);
         request.extensions_mut().insert(Patience(patience));
         let response = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-        Box::pin(async move {
+        let answer = async move {
             let _in_flight = in_flight;
-            match time::timeout(deadline, response).await {
-                Ok(Ok(response)) => Ok(explain_transport_refusal(response?)),
+            let answer = match time::timeout(deadline, response).await {
+                Ok(Ok(response)) => explain_transport_refusal(response?),
                 Ok(Err(_)) => {
-                    tracing::error!("a call ended by a panic; it is answered with INTERNAL");
-                    Ok(status(&Reason::Internal.into()).into_http())
+                    let reason = Reason::Internal;
+                    tracing::error!(%reason, "a call ended by a panic");
+                    status(&reason.into()).into_http()
                 }
-                Err(_) => Ok(Status::deadline_exceeded(
+                Err(_) => Status::deadline_exceeded(
                     "No answer within the call's deadline, or 60 s without one; what was begun goes on: see GetSession.",
                 )
-                .into_http()),
-            }
-        })
+                .into_http(),
+            };
+            tally.note(call, answer.headers());
+            Ok(answer)
+        };
+        Box::pin(answer.instrument(span))
     }
 }
 

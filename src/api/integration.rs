@@ -14,6 +14,7 @@ use super::{
     input::{Fields, callback, lookup, session_id, watch_lookup},
     output::{session, timestamp},
     proto::{self, integration_service_server::IntegrationService},
+    tally::Tally,
 };
 use crate::{
     domain::{Reason, Refusal, Viewer},
@@ -24,6 +25,7 @@ use crate::{
 /// The service over the flows.
 pub(super) struct Integration {
     pub(super) flows: Arc<Flows>,
+    pub(super) tally: Arc<Tally>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -108,9 +110,11 @@ impl IntegrationService for Integration {
         let viewer = viewer(&request)?;
         let lookup = watch_lookup(request.into_inner().lookup)?;
         let sessions = self.flows.watch(viewer, &lookup).await?;
-        let answers = sessions.map(|told| {
-            let session = Some(session(told?));
-            Ok(proto::WatchSessionResponse { session })
+        // What ends a stream does not pass the door as an answer.
+        let (tally, call) = (Arc::clone(&self.tally), self.tally.call("WatchSession"));
+        let answers = sessions.map(move |told| {
+            let told = told.inspect_err(|refusal| tally.add(call, refusal.reason))?;
+            Ok(proto::WatchSessionResponse { session: Some(session(told)) })
         });
         Ok(Response::new(Box::pin(answers)))
     }

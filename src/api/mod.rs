@@ -5,6 +5,7 @@
 
 mod admin;
 mod caller;
+mod code;
 mod door;
 pub mod errors_page;
 mod events;
@@ -15,8 +16,10 @@ mod output;
 pub mod proto;
 mod server;
 mod status;
+mod tally;
 
 pub use self::{
     caller::{Caller, Callers, Rpcs, TokenHash},
+    code::{code, code_name},
     server::{Api, GrpcServer, Health, assemble},
 };

@@ -66,7 +66,7 @@ pub(super) fn session_status(status: Status) -> proto::SessionStatus {
 }
 
 fn failure(session: &Session, failure: &Failure) -> proto::Failure {
-    let entry = entry(failure.stage, failure.reason);
+    let entry = entry(failure.stage, failure.reason, failure.said.as_ref());
     let resume_until = session.resume_until();
     proto::Failure {
         reason: reason(failure.reason).into(),

@@ -24,6 +24,7 @@ use super::{
         FILE_DESCRIPTOR_SET, admin_service_server::AdminServiceServer,
         integration_service_server::IntegrationServiceServer,
     },
+    tally::Tally,
 };
 use crate::{domain::Clock, flows::Flows};
 
@@ -124,10 +125,11 @@ pub async fn assemble(api: Api) -> Result<(GrpcServer, Health), tonic_reflection
     let Api { flows, callers, clock } = api;
     let started = clock.now();
     let stopping = flows.stopping().clone();
-    let integration = IntegrationServiceServer::new(Integration { flows: Arc::clone(&flows) })
-        .max_decoding_message_size(MAX_MESSAGE);
-    let admin =
-        AdminServiceServer::new(Admin { flows, clock, started }).max_decoding_message_size(MAX_MESSAGE);
+    let tally = Arc::new(Tally::new());
+    let integration = Integration { flows: Arc::clone(&flows), tally: Arc::clone(&tally) };
+    let integration = IntegrationServiceServer::new(integration).max_decoding_message_size(MAX_MESSAGE);
+    let admin = Admin { flows, clock, started, tally: Arc::clone(&tally) };
+    let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE);
     // The error details are registered too, so that grpcurl shows them decoded.
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -136,7 +138,7 @@ pub async fn assemble(api: Api) -> Result<(GrpcServer, Health), tonic_reflection
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let router = Server::builder()
-        .layer(DoorLayer::new(callers, calls.clone(), stopping))
+        .layer(DoorLayer::new(callers, calls.clone(), stopping, tally))
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(Duration::from_secs(60)))

@@ -2,14 +2,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use http::HeaderMap;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tonic::{
-    Code, Status,
+    Status,
     metadata::{MetadataMap, MetadataValue},
 };
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::output::rfc3339;
+use super::{code::code, output::rfc3339};
 use crate::domain::{Reason, Refusal};
 
 /// Trailer with the reason.
@@ -18,65 +19,33 @@ const RETRYABLE_TRAILER: &str = "cairld-retryable";
 const REMEDY_TRAILER: &str = "cairld-remedy";
 /// The domain of every `ErrorInfo`.
 const DOMAIN: &str = "cairld";
+/// Most bytes that the trailers of a status may take: half of what the most careful client takes by default.
+const MAX_TRAILERS: usize = 4096;
+/// What each trailer counts beside its name and value.
+const FIELD_OVERHEAD: usize = 32;
 /// Most violations that one status names; a request with more of them is told of the first.
 const MAX_VIOLATIONS: usize = 16;
 /// What is percent-encoded in trailers beside what is not ASCII.
 const IN_TRAILER: &AsciiSet = &CONTROLS.add(b'%');
 
-/// How a reason is said in gRPC. `UNAUTHENTICATED` and `PERMISSION_DENIED` speak of the caller of the daemon alone.
-pub(super) const fn code(reason: Reason) -> Code {
-    match reason {
-        Reason::AccessDenied
-        | Reason::VerificationFailed
-        | Reason::SessionExpired
-        | Reason::InvalidRedirectUri
-        | Reason::InvalidRequest
-        | Reason::InvalidGrant
-        | Reason::UnsupportedGrantType
-        | Reason::InvalidScope
-        | Reason::InvalidClient
-        | Reason::PaymentRequired
-        | Reason::EnrollmentBlocked
-        | Reason::ClientInactive
-        | Reason::ProviderRefused
-        | Reason::MissingApiKey
-        | Reason::InvalidApiKey
-        | Reason::Unauthorized
-        | Reason::ForeignSession
-        | Reason::OutcomeUnknown
-        | Reason::ProviderProtocol
-        | Reason::BindingMismatch
-        | Reason::IssuerMismatch
-        | Reason::SessionCancelled
-        | Reason::SessionFinished
-        | Reason::ExchangeInProgress
-        | Reason::ProviderSessionUnknown
-        | Reason::TokenNotHeld => Code::FailedPrecondition,
-        Reason::ProviderSessionNotFound
-        | Reason::StateUnknown
-        | Reason::SessionNotFound
-        | Reason::EventNotFound => Code::NotFound,
-        Reason::StateAlreadyUsed | Reason::CodeAlreadyUsed | Reason::RequestIdReused => Code::AlreadyExists,
-        Reason::ClientUnknown
-        | Reason::RedirectUriUnregistered
-        | Reason::InvalidArgument
-        | Reason::CursorInvalid
-        | Reason::WebhookSignatureInvalid => Code::InvalidArgument,
-        Reason::ProviderError
-        | Reason::ProviderUnreachable
-        | Reason::StoreUnavailable
-        | Reason::ShuttingDown => Code::Unavailable,
-        Reason::RateLimited | Reason::Overloaded => Code::ResourceExhausted,
-        Reason::ConsumerSuperseded => Code::Aborted,
-        Reason::CallerUnknown => Code::Unauthenticated,
-        Reason::RpcNotGranted => Code::PermissionDenied,
-        Reason::RecordCorrupt => Code::DataLoss,
-        Reason::Internal => Code::Internal,
+/// The status of a refusal. Where it would be too long for trailers, others' text and the last of many violations give
+/// way: reason, remedy and all that programs act on stay whole.
+pub(super) fn status(refusal: &Refusal) -> Status {
+    let whole = build(refusal);
+    if is_small(&whole) {
+        return whole;
+    }
+    let mut shorter = refusal.clone();
+    loop {
+        let is_shortest = !shorten(&mut shorter);
+        let status = build(&shorter);
+        if is_shortest || is_small(&status) {
+            return status;
+        }
     }
 }
 
-/// The status of a refusal.
-pub(super) fn status(refusal: &Refusal) -> Status {
+fn build(refusal: &Refusal) -> Status {
     let entry = refusal.entry();
     let reason = refusal.reason;
     let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, metadata(refusal));
@@ -86,16 +55,42 @@ pub(super) fn status(refusal: &Refusal) -> Status {
     for violation in refusal.violations.iter().take(MAX_VIOLATIONS) {
         details.add_bad_request_violation(&violation.field, &violation.description);
     }
-    details.add_help_link(
-        format!("What {reason} means and what to do"),
-        format!("docs/errors.md#{}", reason.as_str().to_ascii_lowercase()),
-    );
+    details.add_help_link(format!("What {reason} means and what to do"), entry.anchor());
     Status::with_error_details_and_metadata(
         code(reason),
         message(refusal),
         details,
         trailers(reason, entry.remedy),
     )
+}
+
+/// Whether a status fits in the trailers that every client takes, as HTTP/2 counts them (RFC 9113 §6.5.2).
+fn is_small(status: &Status) -> bool {
+    let mut trailers = HeaderMap::new();
+    let is_encoded = status.add_header(&mut trailers).is_ok();
+    let size: usize =
+        trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum();
+    is_encoded && size <= MAX_TRAILERS
+}
+
+/// Makes what is longest in a refusal half as long; answers whether there was anything to shorten.
+fn shorten(refusal: &mut Refusal) -> bool {
+    let violations = refusal.violations.len().min(MAX_VIOLATIONS);
+    if violations > 1 {
+        refusal.violations.truncate(violations / 2);
+        return true;
+    }
+    let said = refusal.said.as_deref_mut().into_iter();
+    let said = said.flat_map(|said| {
+        [Some(&mut said.error), Some(&mut said.description), said.first_error.as_mut()].into_iter().flatten()
+    });
+    let wrong = refusal.violations.iter_mut().map(|violation| &mut violation.description);
+    let Some(longest) = said.chain(wrong).max_by_key(|text| text.len()).filter(|text| !text.is_empty())
+    else {
+        return false;
+    };
+    longest.truncate(longest.floor_char_boundary(longest.len() / 2));
+    true
 }
 
 impl From<Refusal> for Status {
@@ -162,8 +157,11 @@ fn trailers(reason: Reason, remedy: &str) -> MetadataMap {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use tonic::Code;
+
     use super::*;
-    use crate::domain::{ProviderSaid, Stage, Timestamp};
+    use crate::domain::{ProviderSaid, Stage, Timestamp, Violation, tame};
 
     #[test]
     fn retry_info_stands_exactly_where_retrying_is_safe() {
@@ -179,16 +177,23 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_the_callers_own_standing_is_called_unauthenticated_or_denied() {
-        for reason in Reason::ALL {
-            let of_caller = matches!(code(*reason), Code::Unauthenticated | Code::PermissionDenied);
-            assert_eq!(
-                of_caller,
-                matches!(reason, Reason::CallerUnknown | Reason::RpcNotGranted),
-                "{reason}"
-            );
-        }
+    /// All trailers, decoded: what a caller can read in them.
+    fn trailers_of(status: &Status) -> (usize, Vec<(String, Vec<u8>)>) {
+        let response = status.clone().into_http::<()>();
+        let fields = response.headers().iter().filter(|(name, _)| *name != http::header::CONTENT_TYPE);
+        let mut size = 0;
+        let decoded = fields.map(|(name, value)| {
+            size += name.as_str().len() + value.len() + FIELD_OVERHEAD;
+            assert!(value.as_bytes().iter().all(|byte| (0x20..0x7f).contains(byte)), "{name} is not ASCII");
+            let bytes = if name == "grpc-status-details-bin" {
+                data_encoding::BASE64_NOPAD.decode(value.as_bytes()).unwrap()
+            } else {
+                percent_encoding::percent_decode(value.as_bytes()).collect()
+            };
+            (name.to_string(), bytes)
+        });
+        let decoded = decoded.collect();
+        (size, decoded)
     }
 
     #[test]
@@ -199,6 +204,7 @@ mod tests {
             http_status: 500,
             attempts: 9,
             request_time: Timestamp::from_millis(1_767_225_600_000),
+            first_error: Some(format!("500 {}", "é".repeat(256))),
             ..ProviderSaid::default()
         };
         for reason in Reason::ALL {
@@ -208,11 +214,73 @@ mod tests {
                 let info = status.get_details_error_info().expect("ErrorInfo");
                 assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason.as_str(), "cairld"));
                 assert_eq!(info.metadata["request_time"], "2026-01-01T00:00:00Z");
-                assert!(status.get_details_help().is_some());
-                let response = status.into_http::<()>();
-                let bytes: usize =
-                    response.headers().iter().map(|(key, value)| key.as_str().len() + value.len()).sum();
-                assert!(bytes < 4096, "{reason}: {bytes} bytes of trailers");
+                assert_eq!(info.metadata["remedy"], refusal.entry().remedy);
+                let help = status.get_details_help().unwrap().links.remove(0);
+                assert_eq!(help.url, format!("docs/errors.md#{}", reason.as_str().to_lowercase()));
+                let (size, trailers) = trailers_of(&status);
+                assert!(size <= MAX_TRAILERS, "{reason}: {size} bytes of trailers");
+                let remedy = trailers.iter().find(|(name, _)| name == REMEDY_TRAILER).unwrap();
+                assert_eq!(remedy.1, refusal.entry().remedy.as_bytes());
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever the provider answers and whatever a request gets wrong: what comes out is small, ASCII and complete,
+        /// and holds none of the request's secrets, as sent or as a form has them.
+        #[test]
+        fn others_text_comes_out_cut_masked_and_encoded(
+            texts in prop::array::uniform3("\\PC{0,400}|[\\x00-\\x1f%é]{0,900}"),
+            secrets in prop::array::uniform3("[!-~]{12,80}"),
+            places in prop::array::uniform3(any::<prop::sample::Index>()),
+            violations in prop::collection::vec(("[a-z_]{1,40}", "\\PC{0,200}"), 0..40),
+            (reason, stage) in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+        ) {
+            let known: Vec<&str> = secrets.iter().map(String::as_str).collect();
+            let form: String = url::form_urlencoded::byte_serialize(secrets[1].as_bytes()).collect();
+            let echoed = [&secrets[0], &form, &secrets[2]];
+            let mut tamed = texts.iter().zip(echoed).zip(places).map(|((text, secret), place)| {
+                let at = text.floor_char_boundary(place.index(text.len() + 1));
+                tame(&format!("{}{secret}{}", &text[..at], &text[at..]), &known)
+            });
+            let (error, description, first) = (tamed.next().unwrap(), tamed.next().unwrap(), tamed.next());
+            for text in [&error, &description] {
+                prop_assert!(text.len() <= 512 && !text.contains(char::is_control));
+            }
+            let said = ProviderSaid { error, description, first_error: first, http_status: 500, ..ProviderSaid::default() };
+            let violations = violations.into_iter().map(|(field, description)| Violation { field, description });
+            let refusal = Refusal {
+                violations: violations.collect(),
+                ..Refusal::at(*stage.get(Stage::ALL), *reason.get(Reason::ALL)).said(said)
+            };
+            let status = status(&refusal);
+            let (size, trailers) = trailers_of(&status);
+            prop_assert!(size <= MAX_TRAILERS, "{} bytes", size);
+            for (name, bytes) in &trailers {
+                for secret in secrets.iter().chain([&form]) {
+                    let is_there = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+                    prop_assert!(!is_there, "{} holds {}", name, secret);
+                }
+            }
+            let info = status.get_details_error_info().unwrap();
+            prop_assert_eq!(&info.reason, refusal.reason.as_str());
+            prop_assert_eq!(&info.metadata["remedy"], refusal.entry().remedy);
+            prop_assert_eq!(status.get_details_retry_info().is_some(), refusal.reason.is_retryable());
+            let fields = status.get_details_bad_request().map_or(0, |bad| bad.field_violations.len());
+            prop_assert_eq!(fields > 0, !refusal.violations.is_empty(), "the first violation always stays");
+        }
+    }
+
+    #[test]
+    fn text_from_inside_stays_inside() {
+        use crate::store::StoreError;
+        let inside = "/var/lib/cairld: no space left on device";
+        for error in [StoreError::Unavailable(inside.into()), StoreError::Corrupt(inside.into())] {
+            let status = status(&error.into());
+            for (name, bytes) in trailers_of(&status).1 {
+                assert!(!String::from_utf8_lossy(&bytes).contains("no space"), "{name}");
             }
         }
     }

@@ -2,14 +2,18 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgGroup, Args as Group, Parser, Subcommand};
+use clap::{
+    ArgGroup, Args as Group, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
 use super::{connect::Target, exit::EXIT_CODES};
+use crate::domain::Stage;
 
 /// Longest deadline of one call.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
-/// Talks to cairld: starts and completes authorizations, reads sessions, hands in webhooks.
+/// Talks to cairld: starts and completes authorizations, reads sessions, hands in webhooks, explains errors.
 #[derive(Debug, Parser)]
 #[command(name = "cairlctl", version, after_help = EXIT_CODES)]
 pub(super) struct Args {
@@ -51,6 +55,8 @@ pub(super) enum Command {
     Webhook(WebhookCommand),
     /// Tell how the daemon is (for callers with `admin = true`)
     Status,
+    /// Explain an error: cause, remedy, what becomes of the session; asks no daemon
+    Explain(ExplainError),
 }
 
 /// What to start.
@@ -175,6 +181,24 @@ pub(super) struct Ingest {
     /// File with the body, byte for byte as received; `-` reads it from standard input
     #[arg(value_name = "BODY_FILE")]
     pub(super) body: PathBuf,
+}
+
+/// What to explain.
+#[derive(Debug, Group)]
+pub(super) struct ExplainError {
+    /// A reason (`PAYMENT_REQUIRED`), a code of the provider (`invalid_grant`), an HTTP status (`402`), or words (`rate
+    /// limit`); without it, all that can be explained is listed
+    #[arg(value_name = "CODE")]
+    pub(super) code: Vec<String>,
+    /// Only where it arises at this stage
+    #[arg(long, value_name = "STAGE", value_parser = stages())]
+    pub(super) stage: Option<Stage>,
+}
+
+/// Stages by their names.
+fn stages() -> impl TypedValueParser<Value = Stage> {
+    PossibleValuesParser::new(Stage::ALL.iter().map(|stage| stage.as_str()))
+        .try_map(|name| Stage::parse(&name).ok_or("is no stage"))
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {

@@ -13,9 +13,10 @@ use tonic_types::StatusExt;
 
 use super::{
     connect::Target,
-    exit::{Exit, code_name},
+    exit::Exit,
     output::{Block, clean},
 };
+use crate::api::code_name;
 
 /// A command that failed: what, why, and what to do about it.
 #[derive(Debug)]

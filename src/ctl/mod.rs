@@ -1,11 +1,12 @@
 //! `cairlctl`: the daemon's calls from a shell.
 //!
 //! A command reads its input, makes one unary call and reports. It knows the daemon by the contract alone
-//! ([`crate::api::proto`]); nothing here may import the daemon's insides.
+//! ([`crate::api::proto`]); nothing here may import the daemon's insides. `explain` makes no call: it reads the error
+//! catalogue of [`crate::domain`], which is text, with the status of each reason ([`crate::api::code()`]).
 //!
 //! - `args`: what may be typed; `input`: what is read from files and standard input
 //! - `connect`: the way to the daemon; `diagnose`: what to say when there is none
-//! - `authorize`, `session`, `webhook`, `status`: the commands
+//! - `authorize`, `session`, `webhook`, `status`, `explain`: the commands
 //! - `output`, `json`: the two forms of an answer; `failure`, `exit`: the same for a refusal
 
 mod args;
@@ -13,6 +14,7 @@ mod authorize;
 mod connect;
 mod diagnose;
 mod exit;
+mod explain;
 mod failure;
 mod input;
 mod json;
@@ -75,16 +77,18 @@ fn run_with(command_line: impl IntoIterator<Item = OsString>, streams: &mut Stre
 }
 
 fn answer(args: &Args, stdin: &mut dyn Read) -> Result<Report, Failure> {
-    let daemon = Daemon::new(args)?;
+    // A closure, since not every command needs a daemon.
+    let daemon = || Daemon::new(args);
     match &args.command {
-        Command::Start(start) => authorize::start(&daemon, start),
-        Command::Complete(complete) => authorize::complete(&daemon, complete, stdin),
-        Command::Session(SessionCommand::Get(get)) => session::get(&daemon, get, stdin),
-        Command::Session(SessionCommand::Explain(explain)) => timeline::explain(&daemon, explain),
-        Command::Session(SessionCommand::Cancel(cancel)) => session::cancel(&daemon, cancel),
-        Command::Session(SessionCommand::Revoke(revoke)) => session::revoke(&daemon, revoke),
-        Command::Webhook(WebhookCommand::Ingest(ingest)) => webhook::ingest(&daemon, ingest, stdin),
-        Command::Status => status::get(&daemon),
+        Command::Explain(explain) => explain::explain(explain),
+        Command::Start(start) => authorize::start(&daemon()?, start),
+        Command::Complete(complete) => authorize::complete(&daemon()?, complete, stdin),
+        Command::Session(SessionCommand::Get(get)) => session::get(&daemon()?, get, stdin),
+        Command::Session(SessionCommand::Explain(explain)) => timeline::explain(&daemon()?, explain),
+        Command::Session(SessionCommand::Cancel(cancel)) => session::cancel(&daemon()?, cancel),
+        Command::Session(SessionCommand::Revoke(revoke)) => session::revoke(&daemon()?, revoke),
+        Command::Webhook(WebhookCommand::Ingest(ingest)) => webhook::ingest(&daemon()?, ingest, stdin),
+        Command::Status => status::get(&daemon()?),
     }
 }
 

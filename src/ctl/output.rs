@@ -7,6 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use prost::Message;
+use serde_json::Value;
 
 use super::{failure::Failure, json};
 
@@ -15,22 +16,36 @@ const WIDEST_KEY: usize = 28;
 
 /// What a command has to say, in both forms.
 pub(super) struct Report {
-    message: &'static str,
-    encoded: Vec<u8>,
+    data: Data,
     text: Block,
+}
+
+/// What is written as JSON.
+enum Data {
+    /// An answer of the daemon, by the full name of its type in the contract.
+    Message(&'static str, Vec<u8>),
+    /// What no call answers.
+    Plain(Value),
 }
 
 impl Report {
     /// `message` is the full name of `answer`'s type in the contract.
     pub(super) fn new(message: &'static str, answer: &impl Message, text: Block) -> Self {
-        Self { message, encoded: answer.encode_to_vec(), text }
+        Self { data: Data::Message(message, answer.encode_to_vec()), text }
+    }
+
+    /// What the daemon was not asked for.
+    pub(super) fn plain(data: Value, text: Block) -> Self {
+        Self { data: Data::Plain(data), text }
     }
 
     /// Writes it; a reader that has gone away (`| head`) has read enough.
     pub(super) fn write(&self, as_json: bool, sink: &mut dyn Write) -> Result<(), Failure> {
         let written = if as_json {
-            let value = json::of(self.message, &self.encoded)?;
-            writeln!(sink, "{value:#}")
+            match &self.data {
+                Data::Message(name, encoded) => writeln!(sink, "{:#}", json::of(name, encoded)?),
+                Data::Plain(value) => writeln!(sink, "{value:#}"),
+            }
         } else {
             self.text.write(sink)
         };

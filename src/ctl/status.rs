@@ -6,7 +6,7 @@ use super::{
     output::{Block, Report, span, time},
 };
 use crate::api::proto::{
-    BudgetStatus, ClientStatus, GetStatusRequest, GetStatusResponse, StoreStatus,
+    BudgetStatus, ClientStatus, ErrorCount, GetStatusRequest, GetStatusResponse, StoreStatus,
     admin_service_client::AdminServiceClient,
 };
 
@@ -31,7 +31,20 @@ fn describe(answer: &GetStatusResponse) -> Block {
     for client in &answer.clients {
         describe_client(&mut block, client);
     }
+    if !answer.errors.is_empty() {
+        block.heading("errors since the start");
+    }
+    for error in &answer.errors {
+        describe_error(&mut block, error);
+    }
     block
+}
+
+fn describe_error(block: &mut Block, error: &ErrorCount) {
+    let name = error.reason().as_str_name();
+    let reason = name.strip_prefix("REASON_").unwrap_or(name);
+    let method = if error.method.is_empty() { "other services" } else { &error.method };
+    block.item(method, format!("{} × {reason}", error.count));
 }
 
 fn describe_store(block: &mut Block, store: &StoreStatus) {
@@ -94,6 +107,7 @@ fn bytes(count: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::proto::Reason;
 
     #[test]
     fn the_status_is_told_by_rooms() {
@@ -126,6 +140,14 @@ mod tests {
                 }],
                 ..ClientStatus::default()
             }],
+            errors: vec![
+                ErrorCount {
+                    method: "GetSession".to_owned(),
+                    reason: Reason::SessionNotFound.into(),
+                    count: 3,
+                },
+                ErrorCount { method: String::new(), reason: Reason::CallerUnknown.into(), count: 1 },
+            ],
         };
         let expected = "\
 daemon
@@ -147,6 +169,9 @@ client demo
   last answer     2025-01-01T00:00:00Z, HTTP 200
   last failure    none
   budget token    30 of 30 used in 60 s, 2 waiting, closed by the provider until 2025-01-01T00:01:00Z
+errors since the start
+  GetSession      3 × SESSION_NOT_FOUND
+  other services  1 × CALLER_UNKNOWN
 ";
         let mut sink = Vec::new();
         describe(&answer).write(&mut sink).unwrap();

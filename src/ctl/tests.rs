@@ -121,6 +121,53 @@ cairlctl: GetSession: no such session
 }
 
 #[test]
+fn an_error_is_explained_without_a_daemon() {
+    let nowhere = ["--endpoint", "unix:/nonexistent/cairld.sock", "--token-file", "/nonexistent/token"];
+    let explain = |rest: &[&str]| cairlctl(&[&nowhere[..], &["explain"], rest].concat(), b"");
+    let one = explain(&["payment_required"]);
+    assert_eq!((one.code, one.err.as_str()), (0, ""));
+    for part in [
+        "PAYMENT_REQUIRED\n",
+        "  stage          token\n",
+        "  provider says  402 `payment_required`\n",
+        "cairl.app/home/billing",
+        "  status         FAILED_PRECONDITION\n",
+        "  retry          no\n",
+        "  resumable      yes: with the same callback, once the cause is mended\n",
+        "  session        as it was\n",
+        "  see            docs/errors.md#payment_required\n",
+    ] {
+        assert!(one.out.contains(part), "no {part:?} in:\n{}", one.out);
+    }
+    let words = explain(&["rate", "limit"]);
+    for name in ["RATE_LIMITED\n", "WEBHOOK_RATE\n"] {
+        assert!(words.out.contains(name), "{}", words.out);
+    }
+
+    let json: Value = serde_json::from_str(&explain(&["--json", "--stage", "token", "503"]).out).unwrap();
+    let explained = &json["explanations"][0];
+    assert_eq!(explained["reason"], "PROVIDER_ERROR");
+    assert_eq!((&explained["retryable"], &explained["resumable"]), (&json!(true), &json!(false)));
+    assert_eq!((&explained["status"], &explained["session"]), (&json!("UNAVAILABLE"), &json!("as it was")));
+
+    let all = explain(&[]);
+    assert_eq!(all.code, 0);
+    for reason in crate::domain::Reason::ALL {
+        assert!(all.out.contains(&format!("  {reason}  ")), "{reason} is not listed:\n{}", all.out);
+    }
+
+    let unknown = explain(&["payment_requird"]);
+    assert_eq!((unknown.code, unknown.out.as_str()), (64, ""));
+    assert!(unknown.err.contains("Did you mean PAYMENT_REQUIRED?"), "{}", unknown.err);
+    let elsewhere = explain(&["payment_required", "--stage", "redirect"]);
+    assert_eq!(elsewhere.code, 64);
+    assert!(elsewhere.err.contains("it is known at: token"), "{}", elsewhere.err);
+    let no_stage = explain(&["402", "--stage", "tokn"]);
+    assert_eq!(no_stage.code, 64);
+    assert!(no_stage.err.contains("token"), "{}", no_stage.err);
+}
+
+#[test]
 fn an_answer_that_does_not_come_is_not_awaited_for_ever() {
     let fake = Fake::on_unix();
     let arguments = ["--endpoint", fake.endpoint(), "--timeout", "50ms", "session", "get", "ses_slow"];

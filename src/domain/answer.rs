@@ -1,6 +1,9 @@
-//! What an answer of the provider means, by its error page: status first, then the code in the body.
+//! What an answer of the provider means: as the catalogue has it, status first, then the code in the body.
 
-use super::reason::{Reason, Stage};
+use super::{
+    catalogue::{Becomes, answered},
+    reason::{Reason, Stage},
+};
 
 /// What an unsuccessful answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,53 +15,17 @@ pub struct Verdict {
     pub keeps_session: bool,
 }
 
-impl Verdict {
-    const fn keeps(reason: Reason) -> Self {
-        Self { reason, keeps_session: true }
-    }
-
-    const fn ends(reason: Reason) -> Self {
-        Self { reason, keeps_session: false }
-    }
-}
-
 /// What a status of 400 and above means at the token endpoint; `error` is the OAuth error code of the body
 /// (RFC 6749 §5.2), where there is a readable one.
 pub fn token_verdict(status: u16, error: Option<&str>) -> Verdict {
-    match (status, error) {
-        (429, _) => Verdict::keeps(Reason::RateLimited),
-        (500.., _) => Verdict::keeps(Reason::ProviderError),
-        (400, Some("invalid_request")) => Verdict::ends(Reason::InvalidRequest),
-        (400, Some("invalid_grant")) => Verdict::ends(Reason::InvalidGrant),
-        (400, Some("unsupported_grant_type")) => Verdict::ends(Reason::UnsupportedGrantType),
-        (400, Some("invalid_scope")) => Verdict::ends(Reason::InvalidScope),
-        (400, Some("invalid_redirect_uri")) => Verdict::ends(Reason::InvalidRedirectUri),
-        (401, Some("invalid_client")) => Verdict::keeps(Reason::InvalidClient),
-        (402, Some("payment_required")) => Verdict::keeps(Reason::PaymentRequired),
-        (403, Some("access_denied")) => Verdict::ends(Reason::EnrollmentBlocked),
-        (403, Some("client_inactive")) => Verdict::keeps(Reason::ClientInactive),
-        (_, Some(_)) => Verdict::ends(Reason::ProviderRefused),
-        (_, None) => Verdict::keeps(Reason::ProviderRefused),
-    }
+    let entry = answered(Stage::Token, status, error);
+    Verdict { reason: entry.reason, keeps_session: entry.becomes == Becomes::AsItWas }
 }
 
-/// What a status of 400 and above means at the other endpoints; `text` is the body's `error`, where there
-/// is a readable one. The only place that looks at the page's texts: the status alone does not tell them apart.
+/// What a status of 400 and above means at the other endpoints; `text` is the body's `error`, where there is a readable
+/// one. Statuses alone do not tell them apart, so the page's texts count there.
 pub fn api_reason(stage: Stage, status: u16, text: Option<&str>) -> Reason {
-    let is_session = stage == Stage::Session;
-    let text = text.unwrap_or_default().to_ascii_lowercase();
-    match status {
-        401 if text.starts_with("missing api key") => Reason::MissingApiKey,
-        401 if text.starts_with("invalid or inactive api key") => Reason::InvalidApiKey,
-        401 => Reason::Unauthorized,
-        403 if is_session && text.starts_with("forbidden: this session belongs to a different api key") => {
-            Reason::ForeignSession
-        }
-        404 if is_session => Reason::ProviderSessionNotFound,
-        429 => Reason::RateLimited,
-        500.. => Reason::ProviderError,
-        _ => Reason::ProviderRefused,
-    }
+    answered(stage, status, text).reason
 }
 
 /// Whether a `token_type` is Bearer; letters' case does not matter (RFC 6749 §5.1).
@@ -95,14 +62,25 @@ mod tests {
 
     #[test]
     fn other_token_answers_go_by_status() {
-        assert_eq!(token_verdict(429, Some("invalid_grant")), Verdict::keeps(Reason::RateLimited));
-        assert_eq!(token_verdict(503, None), Verdict::keeps(Reason::ProviderError));
-        assert_eq!(token_verdict(502, Some("invalid_grant")), Verdict::keeps(Reason::ProviderError));
-        assert_eq!(token_verdict(400, Some("brand_new")), Verdict::ends(Reason::ProviderRefused));
-        assert_eq!(token_verdict(418, Some("teapot")), Verdict::ends(Reason::ProviderRefused));
-        assert_eq!(token_verdict(403, None), Verdict::keeps(Reason::ProviderRefused), "a firewall's page");
-        assert_eq!(token_verdict(401, None), Verdict::keeps(Reason::ProviderRefused));
-        assert_eq!(token_verdict(402, None), Verdict::keeps(Reason::ProviderRefused));
+        let keeps = |reason| Verdict { reason, keeps_session: true };
+        let ends = |reason| Verdict { reason, keeps_session: false };
+        for (status, error, verdict) in [
+            (429, Some("invalid_grant"), keeps(Reason::RateLimited)),
+            (503, None, keeps(Reason::ProviderError)),
+            (502, Some("invalid_grant"), keeps(Reason::ProviderError)),
+            (999, None, keeps(Reason::ProviderError)),
+            (400, Some("brand_new"), ends(Reason::ProviderRefused)),
+            (418, Some("teapot"), ends(Reason::ProviderRefused)),
+            (401, Some("invalid_grant"), ends(Reason::ProviderRefused)),
+            (400, Some("INVALID_GRANT"), ends(Reason::ProviderRefused)),
+            (401, Some("Missing API key"), ends(Reason::ProviderRefused)),
+            (400, None, keeps(Reason::ProviderRefused)),
+            (401, None, keeps(Reason::ProviderRefused)),
+            (402, None, keeps(Reason::ProviderRefused)),
+            (403, None, keeps(Reason::ProviderRefused)),
+        ] {
+            assert_eq!(token_verdict(status, error), verdict, "{status} {error:?}");
+        }
     }
 
     #[test]
@@ -110,9 +88,12 @@ mod tests {
         let rows = [
             (401, "Missing API key. Use Authorization: Bearer {key}", Reason::MissingApiKey),
             (401, "Missing API key", Reason::MissingApiKey),
+            (401, "MISSING API KEY", Reason::MissingApiKey),
+            (401, "Missing API", Reason::Unauthorized),
             (401, "Invalid or inactive API key", Reason::InvalidApiKey),
             (401, "Unauthorized", Reason::Unauthorized),
             (401, "something new", Reason::Unauthorized),
+            (401, "", Reason::Unauthorized),
             (403, "Forbidden: this session belongs to a different API key", Reason::ForeignSession),
             (403, "something new", Reason::ProviderRefused),
             (404, "Session not found or expired", Reason::ProviderSessionNotFound),
@@ -125,6 +106,11 @@ mod tests {
             Reason::ProviderRefused,
             "no session is asked about there"
         );
+        for stage in [Stage::Userinfo, Stage::Session, Stage::Revoke] {
+            assert_eq!(api_reason(stage, 429, None), Reason::RateLimited);
+            assert_eq!(api_reason(stage, 503, Some("Unauthorized")), Reason::ProviderError);
+            assert_eq!(api_reason(stage, 400, None), Reason::ProviderRefused);
+        }
         for (status, text, reason) in rows {
             assert_eq!(api_reason(Stage::Session, status, Some(text)), reason, "{status} {text}");
         }

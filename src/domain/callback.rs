@@ -165,7 +165,7 @@ fn check(field: &str, parameters: &CallbackParameters) -> Result<Callback, Refus
                 ));
             }
             // Decoration: whatever it is, it must not keep the error from being recorded.
-            Presented::Error { error: error.clone(), description: tame(error_description, &[]) }
+            Presented::Error { error: error.clone(), description: tame(error_description, &[state]) }
         }
     };
     let state = State::parse(state).map_err(|_| Refusal::new(Reason::StateUnknown))?;

@@ -27,13 +27,16 @@ mod viewer;
 pub use answer::{Verdict, api_reason, is_bearer, token_verdict};
 pub use budget::{Budget, BudgetKind, BudgetTerms, Closure, HeldSlot, Outlook, SlotEnd, SlotId};
 pub use callback::{Callback, CallbackParameters, Presented, parse_callback_url, parse_parameters};
+pub use catalogue::{
+    Becomes, Condition, Entry, Http, Says, Topic, Word, anchor, catalogue, conditions, entry,
+};
 pub use claims::{Userinfo, UserinfoError};
 pub use event::{Envelope, MAX_WEBHOOK_BYTES, verify_signature};
 pub use id::{EventId, IdError, RunId, SessionId, State};
 pub use name::{CallerName, ClientName, ConsumerName, NameError, ProviderSessionId, Scope};
 pub use next_step::NextStep;
 pub use pkce::CodeChallenge;
-pub use reason::{Entry, Reason, Stage, catalogue, entry};
+pub use reason::{Reason, Stage};
 pub use refusal::{ProviderSaid, Refusal, Violation, tame};
 pub use retry_after::parse_retry_after;
 pub use revocation::{Revocation, RevocationEnd};

@@ -1,7 +1,7 @@
 //! What to do next with a session, in words: for a person who looks into it.
 
 use super::{
-    reason::entry,
+    catalogue::entry,
     session::{At, Session},
     time::Timestamp,
 };
@@ -27,11 +27,9 @@ impl Session {
                 Some(self.expires()),
             ),
             (At::Open(_), Some(failure)) => {
-                let remedy = entry(failure.stage, failure.reason).remedy;
+                let remedy = entry(failure.stage, failure.reason, failure.said.as_ref()).remedy;
                 match self.resume_until() {
-                    Some(until) => {
-                        (format!("{remedy} Then present the same callback to CompleteAuthorization again."), Some(until))
-                    }
+                    Some(until) => (remedy.to_owned(), Some(until)),
                     None => (format!("{remedy} The code is used up: call StartAuthorization again."), None),
                 }
             }

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::catalogue::CATALOGUE;
-
 /// Declares the reasons once: the variant, its name on the wire and its meaning.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
@@ -202,81 +200,5 @@ impl Stage {
     /// The stage of that name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|stage| stage.as_str() == name)
-    }
-}
-
-/// What the catalogue says about a reason at a stage.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry {
-    /// Where it arises; [`None`] for wherever no other entry is nearer.
-    pub stage: Option<Stage>,
-    /// The reason.
-    pub reason: Reason,
-    /// What happened.
-    pub cause: &'static str,
-    /// What to do about it, and where.
-    pub remedy: &'static str,
-}
-
-/// The entry of a reason at a stage: the stage's own, or else the reason's general one.
-pub fn entry(stage: Stage, reason: Reason) -> &'static Entry {
-    let of_reason = || catalogue().iter().filter(|entry| entry.reason == reason);
-    of_reason()
-        .find(|entry| entry.stage == Some(stage))
-        .or_else(|| of_reason().find(|entry| entry.stage.is_none()))
-        .or_else(|| of_reason().next())
-        .unwrap_or(&UNLISTED)
-}
-
-/// The whole catalogue.
-pub fn catalogue() -> &'static [Entry] {
-    CATALOGUE
-}
-
-/// What a reason without an entry would say; a test shows that there is none.
-const UNLISTED: Entry = Entry {
-    stage: None,
-    reason: Reason::Internal,
-    cause: "The daemon has no explanation for this reason.",
-    remedy: "Report it with the daemon's version and its log around this time.",
-};
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_reason_has_an_entry_and_a_name_of_its_own() {
-        for reason in Reason::ALL {
-            assert!(catalogue().iter().any(|entry| entry.reason == *reason), "{reason} has no entry");
-            assert_eq!(Reason::parse(reason.as_str()), Some(*reason));
-            for stage in Stage::ALL {
-                assert_eq!(entry(*stage, *reason).reason, *reason);
-            }
-        }
-    }
-
-    #[test]
-    fn no_entry_stands_twice_or_is_empty() {
-        for (index, one) in catalogue().iter().enumerate() {
-            assert!(one.cause.ends_with('.') && one.remedy.ends_with('.'), "{} is no sentence", one.reason);
-            assert!(
-                catalogue()
-                    .iter()
-                    .skip(index + 1)
-                    .all(|other| (other.stage, other.reason) != (one.stage, one.reason)),
-                "{} stands twice for {:?}",
-                one.reason,
-                one.stage
-            );
-        }
-    }
-
-    #[test]
-    fn the_remedy_of_invalid_request_differs_between_redirect_and_token() {
-        assert_ne!(
-            entry(Stage::Redirect, Reason::InvalidRequest).remedy,
-            entry(Stage::Token, Reason::InvalidRequest).remedy
-        );
     }
 }

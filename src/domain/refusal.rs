@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    reason::{Entry, Reason, Stage, entry},
+    catalogue::{Entry, entry},
+    reason::{Reason, Stage},
     time::Timestamp,
 };
 
@@ -29,11 +30,17 @@ pub struct ProviderSaid {
 /// Longest piece of others' text that is kept, bytes.
 const MAX_TEXT: usize = 512;
 
-/// Others' text, made safe to keep and to show: secrets masked, control characters replaced, cut to 512 bytes.
+/// Others' text, made safe to keep and to show: secrets masked, as they are and as a form has them, control characters
+/// replaced, cut to 512 bytes.
 pub fn tame(text: &str, secrets: &[&str]) -> String {
     let mut text = text.replace(char::is_control, " ");
-    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-        text = text.replace(secret, "[masked]");
+    let as_form = |secret: &str| url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let mut masks: Vec<String> =
+        secrets.iter().flat_map(|secret| [(*secret).to_owned(), as_form(secret)]).collect();
+    // The longest first: where one secret is part of another, the rest of the other must not be left.
+    masks.sort_by_key(|mask| std::cmp::Reverse(mask.len()));
+    for mask in masks.iter().filter(|mask| !mask.is_empty()) {
+        text = text.replace(mask, "[masked]");
     }
     text.truncate(text.floor_char_boundary(MAX_TEXT));
     text
@@ -95,7 +102,7 @@ impl Refusal {
 
     /// What the catalogue says about it.
     pub fn entry(&self) -> &'static Entry {
-        entry(self.stage, self.reason)
+        entry(self.stage, self.reason, self.said.as_deref())
     }
 }
 
@@ -112,6 +119,8 @@ mod tests {
     #[test]
     fn others_text_is_tamed() {
         assert_eq!(tame("bad\ncode s3cret", &["s3cret", ""]), "bad code [masked]");
+        assert_eq!(tame("abc and abcdef", &["abc", "abcdef"]), "[masked] and [masked]", "the longest first");
+        assert_eq!(tame("code=a%2Fb%2B+&x", &["a/b+ "]), "code=[masked]&x", "as the request's body had it");
         assert_eq!(tame(&"é".repeat(400), &[]).len(), 512);
     }
 }

@@ -51,7 +51,11 @@ pub enum ProviderStatus {
 }
 
 impl ProviderStatus {
-    /// The provider's word.
+    /// All of them.
+    pub const ALL: &'static [Self] =
+        &[Self::Pending, Self::Authenticated, Self::Verified, Self::Complete, Self::Failed, Self::Expired];
+
+    /// The provider's word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -65,15 +69,7 @@ impl ProviderStatus {
 
     /// Reads the provider's word; none for one that is not documented.
     pub fn parse(word: &str) -> Option<Self> {
-        Some(match word {
-            "pending" => Self::Pending,
-            "authenticated" => Self::Authenticated,
-            "verified" => Self::Verified,
-            "complete" => Self::Complete,
-            "failed" => Self::Failed,
-            "expired" => Self::Expired,
-            _ => return None,
-        })
+        Self::ALL.iter().copied().find(|status| status.as_str() == word)
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{
     answer::Verdict,
+    catalogue::{Becomes, redirected},
     claims::Userinfo,
     id::{RunId, SessionId},
     name::ProviderSessionId,
@@ -275,24 +276,16 @@ impl Session {
     }
 
     fn end_by_redirect(&mut self, now: Moment, error: &str, description: &str) {
-        let reason = match error {
-            "access_denied" => Reason::AccessDenied,
-            "verification_failed" => Reason::VerificationFailed,
-            "session_expired" => Reason::SessionExpired,
-            "invalid_redirect_uri" => Reason::InvalidRedirectUri,
-            "invalid_request" => Reason::InvalidRequest,
-            _ => Reason::ProviderRefused,
-        };
+        let entry = redirected(error);
         let said = ProviderSaid {
             error: error.to_owned(),
             description: description.to_owned(),
             request_time: now.wall,
             ..ProviderSaid::default()
         };
-        self.fail(now, reason, Stage::Redirect, Some(said));
-        if reason == Reason::SessionExpired {
-            self.end(Terminal::Expired, now);
-        }
+        self.failure = Some(Failure { reason: entry.reason, stage: Stage::Redirect, said: Some(said) });
+        let is_expired = entry.becomes == Becomes::Expired;
+        self.end(if is_expired { Terminal::Expired } else { Terminal::Failed }, now);
     }
 
     /// Records how the token request ended. Past the thirty minutes too: in SENT the outcome decides.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{
     Abandoned, Client, Flows, Landing,
@@ -60,7 +61,9 @@ impl Flows {
                     let (flows, take) = (Arc::clone(self), take.clone());
                     let (provider, gate) = (Arc::clone(&client.provider), Arc::clone(&gates.token));
                     let ticket = flows.ticket(&take, &session);
-                    Journey { flows, provider, gate, take, ticket, passengers }.outcome()
+                    // What is logged on the way says which session it is about.
+                    let span = tracing::error_span!("exchange", session = %id);
+                    Journey { flows, provider, gate, take, ticket, passengers }.outcome().instrument(span)
                 })
             });
             drop(boarding);
@@ -68,8 +71,9 @@ impl Flows {
                 Ok(Some(Ok(outcome))) => return outcome,
                 Ok(Some(Err(Abandoned))) => {}
                 Ok(None) => {
-                    tracing::error!(session = %id, "completing ended by a panic");
-                    return Err(Reason::Internal.into());
+                    let reason = Reason::Internal;
+                    tracing::error!(%reason, session = %id, "completing ended by a panic");
+                    return Err(reason.into());
                 }
                 Err(hindrance) => return Err(hindrance.refusal().await),
             }
@@ -105,7 +109,7 @@ impl Journey {
         Ok(match next {
             Next::Send { verifier, slot } => self.exchange(session, verifier, slot).await,
             Next::FetchClaims { token } => self.fetch_claims(session.id, token).await,
-            Next::Answer => answer(session),
+            Next::Answer => answer(session, 0),
         })
     }
 
@@ -136,14 +140,14 @@ impl Journey {
                     (session, verifier, slot) = (taken, same, another);
                 }
                 Ok(Took { session: ended, next: Next::FetchClaims { .. } | Next::Answer }) => {
-                    return answer(ended);
+                    return answer(ended, 0);
                 }
                 Err(NotPassed::Abandoned) => return Err(refusal),
                 // It ended during the pause: what ended it is the answer, not that its callback is spent.
                 Err(NotPassed::Refused(_)) => {
                     let lookup = Lookup::Id(id);
                     let now = self.flows.store.session(self.flows.now(), &self.take.viewer, &lookup).await?;
-                    return if now.ended().is_some() { answer(now) } else { Err(refusal) };
+                    return if now.ended().is_some() { answer(now, 0) } else { Err(refusal) };
                 }
             }
         }
@@ -163,10 +167,12 @@ impl Journey {
         let request = TokenRequest { code, verifier, redirect_uri: session.redirect_uri };
         let sender = Arc::clone(&self.provider);
         // A task of its own, so that even a panic while sending has an outcome that can be recorded.
-        let sent = tokio::spawn(async move { sender.exchange(request).await }).await;
+        let span = tracing::error_span!("attempt", session = %id, attempt = attempts);
+        let sent = tokio::spawn(async move { sender.exchange(request).await }.instrument(span)).await;
         let end = sent.unwrap_or_else(|error| {
-            tracing::error!(session = %id, %error, "a token request ended by a panic");
-            ExchangeEnd::Lost { reason: Reason::OutcomeUnknown, said: ProviderSaid::default() }
+            let (reason, attempt) = (Reason::OutcomeUnknown, attempts);
+            tracing::error!(%reason, session = %id, attempt, %error, "a token request ended by a panic");
+            ExchangeEnd::Lost { reason, said: ProviderSaid::default() }
         });
         let token = match &end {
             ExchangeEnd::Token { token, .. } => Some(token.clone()),
@@ -178,15 +184,16 @@ impl Journey {
         match (ended, token) {
             (Ok(_), Some(token)) => Ok(token),
             (Ok(session), None) => {
-                let refusal = answer(session).err().unwrap_or_else(|| Reason::Internal.into());
+                let refusal = answer(session, attempts).err().unwrap_or_else(|| Reason::Internal.into());
                 Err(self.gate.timed(refusal).await)
             }
             (Err(error), token) => {
-                tracing::error!(session = %id, %error, "the outcome of a token request could not be made durable");
+                let (reason, attempt) = (Reason::OutcomeUnknown, attempts);
+                tracing::error!(%reason, session = %id, attempt, %error, "an outcome could not be made durable");
                 if let Some(token) = token {
-                    give_back(&self.provider, id, &token).await;
+                    give_back(&self.provider, id, &token, attempt).await;
                 }
-                Err(Refusal::at(Stage::Token, Reason::OutcomeUnknown))
+                Err(Refusal::at(Stage::Token, reason))
             }
         }
     }
@@ -195,8 +202,10 @@ impl Journey {
     async fn fetch_claims(&self, id: SessionId, token: AccessToken) -> Outcome {
         let mut retries = Retries::new(&self.passengers, &self.flows.stopping);
         loop {
-            let end = self.provider.userinfo(&token).await;
-            let outcome = answer(self.flows.store.end_claims(self.flows.now(), id, end).await?);
+            let attempt = retries.attempt();
+            let span = tracing::error_span!("claims", attempt);
+            let end = self.provider.userinfo(&token).instrument(span).await;
+            let outcome = answer(self.flows.store.end_claims(self.flows.now(), id, end).await?, attempt);
             match &outcome {
                 Err(refusal) if retries.again(refusal.reason).await => {}
                 Ok(_) | Err(_) => return outcome,
@@ -230,19 +239,20 @@ impl ExchangeEnd {
     }
 }
 
-/// The session where it is complete, else what stopped it.
-fn answer(session: Session) -> Outcome {
+/// The session where it is complete, else what stopped it; `attempt` is the one that it was stopped at, 0 without one.
+fn answer(session: Session, attempt: u32) -> Outcome {
     let outcome = session.outcome();
     if let Err(refusal) = &outcome {
-        let attempts = refusal.said.as_ref().map(|said| said.attempts);
-        tracing::info!(session = %session.id, reason = %refusal.reason, attempts, "a callback did not complete");
+        let (reason, stage) = (refusal.reason, refusal.stage.as_str());
+        let http_status = refusal.said.as_ref().map(|said| said.http_status);
+        tracing::info!(%reason, session = %session.id, attempt, stage, http_status, "a callback did not complete");
     }
     outcome.map(|()| session)
 }
 
 /// Revokes a token that nobody will hear of, as far as possible.
-async fn give_back(provider: &Arc<dyn Provider>, id: SessionId, token: &AccessToken) {
+async fn give_back(provider: &Arc<dyn Provider>, id: SessionId, token: &AccessToken, attempt: u32) {
     if let Err(refusal) = provider.revoke(token).await {
-        tracing::error!(session = %id, reason = %refusal.reason, "its token could not be revoked either");
+        tracing::error!(reason = %refusal.reason, session = %id, attempt, "its token could not be revoked either");
     }
 }

@@ -29,8 +29,9 @@ impl IdSource {
 pub(super) fn random<const N: usize>() -> Result<[u8; N], Refusal> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| {
-        tracing::error!(%error, "the operating system gives no randomness");
-        Refusal::new(Reason::Internal)
+        let reason = Reason::Internal;
+        tracing::error!(%reason, %error, "the operating system gives no randomness");
+        Refusal::new(reason)
     })?;
     Ok(bytes)
 }

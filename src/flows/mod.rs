@@ -203,12 +203,14 @@ impl From<StoreError> for Refusal {
             }
             StoreError::Overloaded => Reason::Overloaded.into(),
             StoreError::Unavailable(why) => {
-                tracing::error!(%why, "a call was refused by the store");
-                Reason::StoreUnavailable.into()
+                let reason = Reason::StoreUnavailable;
+                tracing::error!(%reason, %why, "a call was refused by the store");
+                reason.into()
             }
             StoreError::Corrupt(what) => {
-                tracing::error!(%what, "a stored record does not open");
-                Reason::RecordCorrupt.into()
+                let reason = Reason::RecordCorrupt;
+                tracing::error!(%reason, %what, "a stored record does not open");
+                reason.into()
             }
         }
     }

@@ -19,18 +19,25 @@ pub(super) struct Retries {
     pauses: ExponentialBackoff,
     passengers: Passengers,
     stopping: CancellationToken,
+    attempt: u32,
 }
 
 impl Retries {
     /// Retries for as long as somebody waits and the daemon does not stop.
     pub(super) fn new(passengers: &Passengers, stopping: &CancellationToken) -> Self {
-        Self { pauses: pauses(), passengers: passengers.clone(), stopping: stopping.clone() }
+        Self { pauses: pauses(), passengers: passengers.clone(), stopping: stopping.clone(), attempt: 1 }
+    }
+
+    /// Which attempt of the call it is, counted from 1.
+    pub(super) fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// After an attempt that ended so: pauses, and answers whether to make another.
     pub(super) async fn again(&mut self, reason: Reason) -> bool {
         let Some(pause) = self.pauses.next().filter(|_| may_repeat(reason)) else { return false };
         let paused = self.stopping.run_until_cancelled(time::sleep(pause)).await;
+        self.attempt += 1;
         paused.is_some() && self.passengers.are_waiting()
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{
     Abandoned, Flows, Landing,
@@ -99,7 +100,10 @@ impl Question {
                 Err(NotPassed::Refused(refusal)) => return Ok(Err(refusal)),
                 Err(NotPassed::Abandoned) => return last,
             };
-            let end = self.provider.session(&self.provider_session).await;
+            // What is logged on the way says which session and which attempt it is about.
+            let attempt = retries.attempt();
+            let span = tracing::error_span!("refresh", session = %self.id, attempt);
+            let end = self.provider.session(&self.provider_session).instrument(span).await;
             let told = self.flows.store.end_query(self.flows.now(), self.id, slot, &end).await;
             self.gate.changed();
             if let Err(error) = told {
@@ -107,6 +111,12 @@ impl Question {
             }
             let QueryEnd::Refused { refusal, .. } = end else { return Ok(Ok(())) };
             let refusal = self.gate.timed(refusal).await;
+            tracing::info!(
+                session = %self.id,
+                reason = %refusal.reason,
+                attempt,
+                "the provider did not say how a session is"
+            );
             if !retries.again(refusal.reason).await {
                 return Ok(Err(refusal));
             }

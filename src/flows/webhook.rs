@@ -40,8 +40,9 @@ impl Flows {
         let Some(secret) =
             verify_signature(&body, &signature, secrets).and_then(|fit| client.webhook_secrets.get(fit))
         else {
-            tracing::warn!(client = %client.name, bytes = body.len(), "a webhook with a bad signature was refused");
-            return Err(Refusal::at(Stage::Webhook, Reason::WebhookSignatureInvalid));
+            let reason = Reason::WebhookSignatureInvalid;
+            tracing::warn!(%reason, client = %client.name, bytes = body.len(), "a webhook was refused");
+            return Err(Refusal::at(Stage::Webhook, reason));
         };
         let now = self.now();
         let envelope = Envelope::read(&body);

@@ -71,7 +71,8 @@ impl HttpProvider {
         Ok(Self { settings, single, pooled, clock, contact: Mutex::default() })
     }
 
-    async fn send(&self, request: RequestBuilder) -> Sent {
+    /// Sends a request; `unanswered` is what it means that no answer comes to one that was sent.
+    async fn send(&self, request: RequestBuilder, unanswered: Reason) -> Sent {
         let request_time = self.now();
         let said = ProviderSaid { request_time, ..ProviderSaid::default() };
         match request.send().await {
@@ -83,7 +84,9 @@ impl HttpProvider {
             Err(error) => {
                 let error = error.without_url();
                 self.lock_contact().failed = Some(self.now());
+                let reason = if error.is_connect() { Reason::ProviderUnreachable } else { unanswered };
                 tracing::warn!(
+                    %reason,
                     host = self.settings.token.host_str(),
                     error = causes(&error),
                     "no answer from the provider"
@@ -139,7 +142,8 @@ impl Provider for HttpProvider {
             ("redirect_uri", &request.redirect_uri),
             ("code_verifier", request.verifier.expose()),
         ];
-        match self.send(self.single.post(self.settings.token.clone()).form(&form)).await {
+        let request = self.single.post(self.settings.token.clone()).form(&form);
+        match self.send(request, Reason::OutcomeUnknown).await {
             Sent::Never(said) => ExchangeEnd::NeverSent { said },
             Sent::NoAnswer(said) => ExchangeEnd::Lost { reason: Reason::OutcomeUnknown, said },
             Sent::Answered(answer, time) => {
@@ -161,8 +165,8 @@ impl Provider for HttpProvider {
 
     async fn userinfo(&self, token: &AccessToken) -> ClaimsEnd {
         let request = self.pooled.get(self.settings.userinfo.clone()).bearer_auth(token.expose());
-        let sent = self.send(request).await;
-        let secrets = [token.expose()];
+        let sent = self.send(request, Reason::ProviderUnreachable).await;
+        let secrets = [token.expose(), self.settings.client_secret.expose()];
         match &sent {
             Sent::Answered(answer, time) if answer.status == 401 => {
                 return ClaimsEnd::TokenRefused(answer.said(*time, &secrets));
@@ -184,7 +188,8 @@ impl Provider for HttpProvider {
             path.pop_if_empty().push(id.as_str());
         }
         let key = self.settings.api_key.expose();
-        let sent = self.send(self.pooled.get(url).bearer_auth(key)).await;
+        let request = self.pooled.get(url).bearer_auth(key);
+        let sent = self.send(request, Reason::ProviderUnreachable).await;
         if let Sent::Answered(answer, _) = &sent
             && (200..300).contains(&answer.status)
             && let Ok(status) = answer.session_status()
@@ -192,7 +197,8 @@ impl Provider for HttpProvider {
             return QueryEnd::Status(status);
         }
         let was_sent = !matches!(sent, Sent::Never(_));
-        QueryEnd::Refused { refusal: Self::api_refusal(Stage::Session, sent, &[key]), was_sent }
+        let secrets = [key, self.settings.client_secret.expose()];
+        QueryEnd::Refused { refusal: Self::api_refusal(Stage::Session, sent, &secrets), was_sent }
     }
 
     async fn revoke(&self, token: &AccessToken) -> Result<(), Refusal> {
@@ -203,7 +209,8 @@ impl Provider for HttpProvider {
             ("client_id", client_id.expose()),
             ("client_secret", client_secret.expose()),
         ];
-        let sent = self.send(self.pooled.post(self.settings.revoke.clone()).form(&form)).await;
+        let request = self.pooled.post(self.settings.revoke.clone()).form(&form);
+        let sent = self.send(request, Reason::ProviderUnreachable).await;
         if let Sent::Answered(answer, _) = &sent
             && (200..300).contains(&answer.status)
         {

@@ -122,6 +122,19 @@ async fn cairlctl_does_the_main_job_over_either_socket() {
     assert_eq!(code, 69, "EX_UNAVAILABLE: {stderr}");
 }
 
+#[test]
+fn cairlctl_explains_errors_where_no_daemon_is() {
+    let explain =
+        |args: &[&str]| run(cairlctl().args(["--endpoint", "unix:/nonexistent", "explain"]).args(args));
+    let (code, stdout, stderr) = explain(&["--stage", "token", "invalid_request"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.starts_with("INVALID_REQUEST\n") && stdout.contains("client_secret_file"), "{stdout}");
+    assert_eq!(explain(&[]).0, 0);
+    let (code, stdout, stderr) = explain(&["invalid_grand"]);
+    assert_eq!((code, stdout.as_str()), (64, ""), "EX_USAGE");
+    assert!(stderr.contains("INVALID_GRANT"), "{stderr}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_of_a_flow_is_on_disk_or_in_the_log() {
     let world = World::new().await;

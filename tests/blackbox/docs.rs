@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
+use cairld::domain::{catalogue, conditions};
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -31,4 +33,42 @@ fn every_direct_dependency_has_its_reason() {
     for name in names {
         assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/dependencies.md");
     }
+}
+
+/// Whoever is woken by an error looks for what its remedy names: a setting, a field, a call.
+#[test]
+fn whatever_a_remedy_names_exists() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let settings = read("docs/cairld.toml");
+    let mut named = settings.clone() + &read("src/api/status.rs");
+    for file in fs::read_dir(root().join("proto/cairld/v1")).unwrap() {
+        named += &fs::read_to_string(file.unwrap().path()).unwrap();
+    }
+    let exists = |name: &str| {
+        let is_word = |text: &str| {
+            text.split(|c: char| !c.is_alphanumeric() && !"_.".contains(c)).any(|word| word == name)
+        };
+        let in_section = name.split_once('.').is_some_and(|(section, key)| {
+            let after = settings.split(&format!("\n[{section}]\n")).nth(1).unwrap_or_default();
+            let body = after.split("\n[").next().unwrap_or_default();
+            body.lines().any(|line| line.trim_start_matches('#').starts_with(&format!("{key} =")))
+        });
+        is_word(&named) || in_section
+    };
+    let texts = catalogue().map(|entry| entry.remedy);
+    let mut count = 0;
+    for remedy in texts.chain(conditions().iter().map(|condition| condition.remedy)) {
+        for word in remedy.split(|c: char| c.is_whitespace() || "`[],;:()…".contains(c)) {
+            let word = word.trim_matches('.');
+            let is_path = word.contains('.') && !word.contains('/') && word != "cairld.toml";
+            let is_field = word.contains('_') && !word.starts_with("cairl_");
+            let is_call =
+                word.chars().skip(1).any(char::is_uppercase) && word.chars().any(char::is_lowercase);
+            if (is_path || is_field || is_call) && !word.starts_with("X-") {
+                assert!(exists(word), "{word}, of the remedy: {remedy}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 100, "{count} names were looked for");
 }

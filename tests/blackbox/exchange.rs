@@ -1,4 +1,5 @@
-//! The exchange: one code, one request, one outcome, whatever the provider does.
+//! The exchange: one code, one request, one outcome, whatever the provider does. What its refusals lead to, and that 5xx
+//! are retried, is in `error_rows`.
 
 use cairld::api::proto::{CompleteAuthorizationRequest, Reason, SessionStatus, StartAuthorizationRequest};
 use serde_json::json;
@@ -41,62 +42,6 @@ async fn many_at_once_make_one_request_and_share_its_outcome() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_error_is_retried_and_nothing_else_is() {
-    let world = World::new().await;
-    let _daemon = world.daemon();
-    let mut client = world.unix().await;
-    let (_, callback) = world.approved(&mut client).await;
-    world.provider.fault(json!({"endpoint": "token", "times": 1, "status": 503, "body": "busy"})).await;
-    assert_eq!(
-        client.completed(&callback).await.unwrap().status(),
-        SessionStatus::Complete,
-        "the second attempt"
-    );
-    assert_eq!(world.provider.token_requests().await, 2);
-
-    for (status, error) in [
-        (400, "invalid_request"),
-        (400, "invalid_grant"),
-        (400, "unsupported_grant_type"),
-        (400, "invalid_scope"),
-        (400, "invalid_redirect_uri"),
-        (401, "invalid_client"),
-        (402, "payment_required"),
-        (403, "access_denied"),
-        (403, "client_inactive"),
-        (418, "brand_new"),
-        (429, "slow_down"),
-    ] {
-        let before = world.provider.token_requests().await;
-        let (_, callback) = world.approved(&mut client).await;
-        let body = json!({"error": error});
-        world.provider.fault(json!({"endpoint": "token", "times": 1, "status": status, "body": body})).await;
-        let refusal = refused(client.completed(&callback).await);
-        assert_eq!(refusal.metadata["http_status"], status.to_string());
-        assert_eq!(world.provider.token_requests().await - before, 1, "{status} {error} was sent twice");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn three_attempts_a_call_and_then_the_caller_decides() {
-    let world = World::new().await;
-    let _daemon = world.daemon();
-    let mut client = world.unix().await;
-    let (_, callback) = world.approved(&mut client).await;
-    world.provider.fault(json!({"endpoint": "token", "times": 3, "status": 500, "body": "busy"})).await;
-    let refusal = refused(client.completed(&callback).await);
-    assert_eq!((refusal.code, refusal.reason.as_str()), (Code::Unavailable, "PROVIDER_ERROR"));
-    assert_eq!(refusal.metadata["attempts"], "3");
-    assert!(refusal.is_retryable);
-    assert_eq!(world.provider.token_requests().await, 3);
-    let spent = json!({"error": "invalid_grant", "error_description": "already used"});
-    world.provider.fault(json!({"endpoint": "token", "times": 1, "status": 400, "body": spent})).await;
-    let refusal = refused(client.completed(&callback).await);
-    assert_eq!(refusal.reason, "INVALID_GRANT");
-    assert_eq!(refusal.metadata["first_error"], "500", "what probably spent the code");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn nobody_waiting_ends_retrying() {
     let world = World::new().await;
     let _daemon = world.daemon();
@@ -114,28 +59,6 @@ async fn nobody_waiting_ends_retrying() {
     while client.session(&id).await.unwrap().status() == SessionStatus::Exchanging {}
     assert_eq!(client.session(&id).await.unwrap().failure.unwrap().reason(), Reason::ProviderError);
     assert_eq!(world.provider.token_requests().await, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_can_be_mended_is_resumed_with_the_same_callback() {
-    let world = World::new().await;
-    let _daemon = world.daemon();
-    let mut client = world.unix().await;
-    let (id, callback) = world.approved(&mut client).await;
-    let broke = json!({"error": "payment_required", "error_description": "Wallet balance insufficient"});
-    world.provider.fault(json!({"endpoint": "token", "times": 1, "status": 402, "body": broke})).await;
-    let refusal = refused(client.completed(&callback).await);
-    assert_eq!((refusal.code, refusal.reason.as_str()), (Code::FailedPrecondition, "PAYMENT_REQUIRED"));
-    assert_eq!(refusal.metadata["resumable"], "true");
-    assert_eq!(refusal.metadata["http_status"], "402");
-    assert_eq!(refusal.metadata["provider_error"], "payment_required");
-    assert!(!refusal.is_retryable);
-    let session = client.session(&id).await.unwrap();
-    assert_eq!(session.status(), SessionStatus::Pending, "as it was");
-    let failure = session.failure.unwrap();
-    assert_eq!(failure.reason(), Reason::PaymentRequired);
-    assert!(failure.resumable && failure.resume_until.is_some());
-    assert_eq!(client.completed(&callback).await.unwrap().status(), SessionStatus::Complete);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,23 +82,6 @@ async fn a_lost_answer_is_never_asked_for_again() {
         assert_eq!(refused(client.completed(&callback).await).reason, "STATE_ALREADY_USED");
         assert_eq!(world.provider.token_requests().await - before, 1, "{fault}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn claims_that_were_not_to_be_had_are_fetched_by_the_next_call() {
-    let world = World::new().await;
-    let _daemon = world.daemon();
-    let mut client = world.unix().await;
-    let started = client.started().await;
-    let callback = world.provider.approve(&started.authorization_url).await;
-    world.provider.fault(json!({"endpoint": "userinfo", "times": 3, "status": 503, "body": "busy"})).await;
-    let refusal = refused(client.completed(&callback).await);
-    assert_eq!((refusal.code, refusal.reason.as_str()), (Code::Unavailable, "PROVIDER_ERROR"));
-    assert_eq!(refusal.metadata["stage"], "userinfo");
-    let session = client.session(&started.session.unwrap().id).await.unwrap();
-    assert_eq!(session.status(), SessionStatus::Exchanging);
-    assert_eq!(client.completed(&callback).await.unwrap().status(), SessionStatus::Complete);
-    assert_eq!(world.provider.token_requests().await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

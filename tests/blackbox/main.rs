@@ -9,6 +9,8 @@ mod commands;
 mod crash;
 mod dev;
 mod docs;
+mod error_log;
+mod error_rows;
 mod events;
 mod exchange;
 mod explain;

@@ -77,28 +77,6 @@ async fn a_state_is_used_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_redirect_says_ends_the_session() {
-    let world = World::new().await;
-    let _daemon = world.daemon();
-    let mut client = world.unix().await;
-    for (outcome, reason, status) in [
-        ("decline", "ACCESS_DENIED", SessionStatus::Failed),
-        ("fail", "VERIFICATION_FAILED", SessionStatus::Failed),
-        ("expire", "SESSION_EXPIRED", SessionStatus::Expired),
-    ] {
-        let started = client.started().await;
-        let callback = world.provider.decide(&started.authorization_url, outcome).await;
-        let refusal = refused(client.completed(&callback).await);
-        assert_eq!((refusal.code, refusal.reason.as_str()), (Code::FailedPrecondition, reason));
-        assert_eq!(refusal.metadata["stage"], "redirect");
-        let session = client.session(&started.session.unwrap().id).await.unwrap();
-        assert_eq!(session.status(), status);
-        assert_eq!(session.failure.unwrap().reason().as_str_name(), format!("REASON_{reason}"));
-    }
-    assert_eq!(world.provider.token_requests().await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_binding_ties_the_callback_to_the_browser() {
     let world = World::new().await;
     let _daemon = world.daemon();

@@ -1,0 +1,110 @@
+//! Counts the calls that were answered with an error, by call and reason, since the start of the process.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderMap;
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
+use super::{proto::FILE_DESCRIPTOR_SET, status::REASON_TRAILER};
+use crate::domain::Reason;
+
+/// The counts. All of them are there from the start, so that counting takes no lock and no caller can make them more.
+#[derive(Debug)]
+pub(super) struct Tally {
+    /// The contract's calls by name, and an empty one for what is no call of the contract.
+    calls: Vec<String>,
+    /// One for each call and reason, call by call.
+    counts: Vec<AtomicU64>,
+}
+
+/// One of the calls that are told apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call(usize);
+
+impl Tally {
+    /// Nothing counted yet.
+    pub(super) fn new() -> Self {
+        // That the descriptors can be read is seen to where the services are put together.
+        let contract = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
+        let methods = contract.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+        let calls: Vec<String> =
+            methods.map(|method| method.name().to_owned()).chain([String::new()]).collect();
+        let counts = (0..calls.len() * Reason::ALL.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { calls, counts }
+    }
+
+    /// The call of that name; what is no call of the contract counts as one.
+    pub(super) fn call(&self, name: &str) -> Call {
+        let known = self.calls.iter().position(|known| known == name);
+        Call(known.unwrap_or(self.calls.len().saturating_sub(1)))
+    }
+
+    /// Counts an answer, if it is an error that carries a reason.
+    pub(super) fn note(&self, call: Call, answer: &HeaderMap) {
+        let reason = answer.get(REASON_TRAILER).and_then(|value| value.to_str().ok());
+        if let Some(reason) = reason.and_then(Reason::parse) {
+            self.add(call, reason);
+        }
+    }
+
+    /// Counts one error of a call.
+    pub(super) fn add(&self, call: Call, reason: Reason) {
+        let column = Reason::ALL.iter().position(|known| *known == reason).unwrap_or_default();
+        if let Some(count) = self.counts.get(call.0 * Reason::ALL.len() + column) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What was counted: call, reason and number, by call in the contract's order. Calls of other services (health,
+    /// reflection) have an empty name.
+    pub(super) fn counted(&self) -> Vec<(&str, Reason, u64)> {
+        let rows = self.calls.iter().zip(self.counts.chunks(Reason::ALL.len()));
+        let all = rows.flat_map(|(call, counts)| {
+            Reason::ALL
+                .iter()
+                .zip(counts)
+                .map(|(reason, count)| (call.as_str(), *reason, count.load(Ordering::Relaxed)))
+        });
+        all.filter(|(_, _, count)| *count > 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_counted_by_call_and_reason() {
+        let tally = Tally::new();
+        assert_eq!(tally.counted(), []);
+        let mut answer = HeaderMap::new();
+        tally.note(tally.call("GetSession"), &answer);
+        answer.insert(REASON_TRAILER, "SESSION_NOT_FOUND".parse().unwrap());
+        tally.note(tally.call("GetSession"), &answer);
+        tally.note(tally.call("GetSession"), &answer);
+        answer.insert(REASON_TRAILER, "no reason of ours".parse().unwrap());
+        tally.note(tally.call("GetSession"), &answer);
+        tally.add(tally.call("CheckProvider"), Reason::Internal);
+        tally.add(tally.call("StartAuthorization"), Reason::AccessDenied);
+        tally.add(tally.call("whatever a caller writes"), Reason::CallerUnknown);
+        let expected = [
+            ("StartAuthorization", Reason::AccessDenied, 1),
+            ("GetSession", Reason::SessionNotFound, 2),
+            ("CheckProvider", Reason::Internal, 1),
+            ("", Reason::CallerUnknown, 1),
+        ];
+        assert_eq!(tally.counted(), expected);
+    }
+
+    #[test]
+    fn every_reason_has_a_count_of_its_own() {
+        let tally = Tally::new();
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            (0..=index).for_each(|_| tally.add(tally.call("GetStatus"), *reason));
+        }
+        let expected: Vec<_> =
+            (1..).zip(Reason::ALL).map(|(count, reason)| ("GetStatus", *reason, count)).collect();
+        assert_eq!(tally.counted(), expected);
+    }
+}
