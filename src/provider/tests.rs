@@ -191,7 +191,7 @@ async fn the_sandbox_understands_it() {
         webhook_secret: None,
         name: None,
     };
-    let settings = sandbox::Settings { clients: vec![client], daily_cap: None };
+    let settings = sandbox::Settings { clients: vec![client], ..sandbox::Settings::default() };
     tokio::spawn(sandbox::run(listener, settings, std::future::pending()));
     let verifier = CodeVerifier::from_random([7; 32]);
     let url = Url::parse_with_params(

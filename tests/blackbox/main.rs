@@ -6,6 +6,7 @@ mod bad_input;
 mod callers;
 mod commands;
 mod crash;
+mod crash_load;
 mod dev;
 mod docs;
 mod exchange;

@@ -18,6 +18,15 @@ pub struct Provider {
 
 impl Provider {
     pub async fn start() -> Self {
+        Self::start_with(sandbox::Settings::default()).await
+    }
+
+    /// A sandbox that lets through as many requests as come.
+    pub async fn unlimited() -> Self {
+        Self::start_with(sandbox::Settings { unlimited: true, ..sandbox::Settings::default() }).await
+    }
+
+    async fn start_with(settings: sandbox::Settings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -29,7 +38,7 @@ impl Provider {
             webhook_secret: None,
             name: Some("Shop".into()),
         };
-        let settings = sandbox::Settings { clients: vec![client], daily_cap: None };
+        let settings = sandbox::Settings { clients: vec![client], ..settings };
         tokio::spawn(async {
             let stopped = async {
                 let _ = stopped.await;
@@ -74,6 +83,11 @@ impl Provider {
         self.post("faults", json!([fault])).await;
     }
 
+    /// Faults to come beside those that are still to come; none at all takes those back.
+    pub async fn faults(&self, faults: &[Value]) {
+        self.post("faults", json!(faults)).await;
+    }
+
     /// Waits until the token endpoint has a request in hand.
     pub async fn token_request_arrives(&self) {
         // Asking is all that there is; each question is a request of its own, so that this does not spin.
@@ -87,21 +101,18 @@ impl Provider {
 
     /// How many requests have been received under a path.
     pub async fn requests(&self, path: &str) -> usize {
-        let journal: Value = self
-            .http
-            .get(format!("{}/sandbox/journal", self.url))
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
-        journal
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|entry| entry["path"].as_str().unwrap().starts_with(path))
-            .count()
+        self.journal().await.iter().filter(|entry| entry["path"].as_str().unwrap().starts_with(path)).count()
+    }
+
+    /// Every request that has been received, in order.
+    pub async fn journal(&self) -> Vec<Value> {
+        let journal = self.http.get(format!("{}/sandbox/journal", self.url)).send().await.unwrap();
+        journal.json().await.unwrap()
+    }
+
+    /// Begins a new journal.
+    pub async fn clear_journal(&self) {
+        self.http.delete(format!("{}/sandbox/journal", self.url)).send().await.unwrap();
     }
 }
 
