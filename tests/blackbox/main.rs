@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod callers;
+mod clock;
 mod commands;
 mod crash;
 mod crash_load;
