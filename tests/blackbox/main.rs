@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, unreachable_pub)]
 
+mod bad_answers;
 mod bad_input;
 mod callers;
 mod clock;
