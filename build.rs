@@ -12,7 +12,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut contract =
         compile("proto", &["cairld/v1/integration_service.proto", "cairld/v1/admin_service.proto"])?;
-    tonic_prost_build::configure().compile_fds(contract.clone())?;
+    tonic_prost_build::configure()
+        .codec_path("crate::api::codec::SmallBuffers")
+        .compile_fds(contract.clone())?;
     for file in &mut contract.file {
         file.source_code_info = None;
     }

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs a tool that checks this project and prints the path of its program.
 #
-#   scripts/tools.sh cargo-deny|buf|grpcurl|chromium
+#   scripts/tools.sh cargo-deny|buf|grpcurl|libfaketime|chromium
 #
-# Each tool but chromium has its version here and nowhere else, and lives in a folder named after it, so that a new
-# version is a new folder and an old one is never run by mistake. CAIRLD_TOOLS names another place than
-# ~/.cache/cairld-tools.
+# Each tool but the distribution's, libfaketime and chromium, has its version here and nowhere else, and lives in a folder
+# named after it, so that a new version is a new folder and an old one is never run by mistake. CAIRLD_TOOLS names another
+# place than ~/.cache/cairld-tools.
 set -euo pipefail
 
 cargo_deny_version=0.20.2
@@ -58,6 +58,22 @@ obtain() {
   echo "$folder/$program"
 }
 
+# A library to preload, so its path is printed. Unpacked from the distribution's package, which needs no root.
+obtain_libfaketime() {
+  local part
+  found() { find "$1" -name libfaketimeMT.so.1 -print -quit 2>/dev/null | grep .; }
+  if ! found /usr/lib && ! found "$tools/libfaketime"; then
+    command -v apt-get >/dev/null || fail "libfaketime is missing: install it from your distribution"
+    mkdir -p "$tools"
+    part=$(mktemp -d "$tools/.libfaketime-XXXXXX")
+    (cd "$part" && apt-get download -qq libfaketime && dpkg -x ./*.deb .) >&2 ||
+      { rm -rf "$part"; fail "libfaketime could not be unpacked; it wants the package lists of apt-get update"; }
+    rm -rf "$tools/libfaketime"
+    mv -T "$part" "$tools/libfaketime"
+    found "$tools/libfaketime"
+  fi
+}
+
 # The browser is the distribution's: only that one gets its security updates.
 obtain_chromium() {
   if ! command -v chromium >/dev/null; then
@@ -71,6 +87,7 @@ case ${1:-} in
   cargo-deny) obtain cargo-deny "$cargo_deny_version" bin/cargo-deny install_cargo_deny --version ;;
   buf) obtain buf "$buf_version" node_modules/.bin/buf install_buf --version ;;
   grpcurl) obtain grpcurl "$grpcurl_version" bin/grpcurl install_grpcurl -version ;;
+  libfaketime) obtain_libfaketime ;;
   chromium) obtain_chromium ;;
-  *) fail "usage: scripts/tools.sh cargo-deny|buf|grpcurl|chromium" ;;
+  *) fail "usage: scripts/tools.sh cargo-deny|buf|grpcurl|libfaketime|chromium" ;;
 esac

@@ -1,11 +1,12 @@
 //! gRPC: thin handlers between the contract and the flows.
 //!
 //! A call passes the `door` (who is it, may he: `caller`), is read into what cannot be wrong (`input`), goes through a flow,
-//! and comes back as a message (`output`) or a status (`status`).
+//! and comes back as a message (`output`) or a status (`status`). `codec` encodes messages.
 
 mod admin;
 mod caller;
 mod code;
+mod codec;
 mod door;
 pub mod errors_page;
 mod events;

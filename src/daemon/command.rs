@@ -157,7 +157,7 @@ async fn serve_sandbox(listen: SocketAddr, daily_cap: Option<u32>) -> Result<(),
     let address = listener.local_addr().map_err(unavailable)?;
     say(format_args!("sandbox     http://{address}"))?;
     notify(&[NotifyState::Ready]);
-    let settings = sandbox::Settings { clients: Vec::new(), daily_cap };
+    let settings = sandbox::Settings { daily_cap, ..sandbox::Settings::default() };
     sandbox::run(listener, settings, async move { stop.asked().await }).await.map_err(unavailable)
 }
 

@@ -7,7 +7,9 @@ use tokio::{sync::watch, time};
 
 use super::Flows;
 use crate::{
-    domain::{At, Moment, Reason, Refusal, SESSION_LIFE, Session, SessionId, TokenStanding, Viewer},
+    domain::{
+        At, Moment, Reason, Refusal, SESSION_LIFE, Session, SessionId, Timestamp, TokenStanding, Viewer,
+    },
     store::Lookup,
 };
 
@@ -17,8 +19,9 @@ struct Watcher {
     viewer: Viewer,
     id: SessionId,
     changes: watch::Receiver<()>,
-    /// What was told last; none before the first time.
-    told: Option<Session>,
+    /// Where the session stood when it was told last, and since when; none before the first time. The session itself is
+    /// not kept: watchers are many, and idle.
+    told: Option<(At, Timestamp)>,
 }
 
 impl Flows {
@@ -48,23 +51,20 @@ impl Flows {
 impl Watcher {
     /// The next thing to tell; none after a terminal status.
     async fn next(&mut self) -> Option<Result<Session, Refusal>> {
-        if self.told.as_ref().is_some_and(|told| told.ended().is_some()) {
+        if let Some((At::Ended(_), _)) = self.told {
             return None;
         }
         loop {
             // Marked as seen before the look: a change that comes after it is not missed.
             self.changes.mark_unchanged();
-            let now = match self.flows.session(&self.viewer, &Lookup::Id(self.id)).await {
-                Ok(session) => session,
+            let by_time = match self.flows.session(&self.viewer, &Lookup::Id(self.id)).await {
                 Err(refusal) => return Some(Err(refusal)),
+                Ok(now) if self.told != Some((now.at, now.updated)) => {
+                    self.told = Some((now.at, now.updated));
+                    return Some(Ok(now));
+                }
+                Ok(now) => ends_by_time(&now, self.flows.now()),
             };
-            let is_news =
-                self.told.as_ref().is_none_or(|told| told.at != now.at || told.updated != now.updated);
-            if is_news {
-                self.told = Some(now.clone());
-                return Some(Ok(now));
-            }
-            let by_time = ends_by_time(&now, self.flows.now());
             tokio::select! {
                 changed = self.changes.changed() => if changed.is_err() {
                     return Some(Err(Reason::StoreUnavailable.into()));

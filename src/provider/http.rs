@@ -9,7 +9,10 @@ use async_trait::async_trait;
 use reqwest::{Certificate, Client, ClientBuilder, Proxy, RequestBuilder, redirect, retry, tls};
 use url::Url;
 
-use super::{Contact, Provider, TokenRequest, answer::Answer};
+use super::{
+    Contact, Provider, TokenRequest,
+    answer::{Answer, Body},
+};
 use crate::domain::{
     AccessToken, ApiKey, ClaimsEnd, ClientSecret, Clock, ExchangeEnd, ProviderSaid, ProviderSessionId,
     QueryEnd, Reason, Refusal, Stage, Timestamp, Userinfo, api_reason, token_verdict,
@@ -110,6 +113,8 @@ impl HttpProvider {
             Sent::Answered(answer, time) => {
                 let reason = match answer.status {
                     400.. => api_reason(stage, answer.status, answer.error().as_deref()),
+                    // Lost on its way, and so as good as none: another request may bring the whole of it.
+                    200..=299 if matches!(answer.body, Body::Lost) => Reason::ProviderUnreachable,
                     _ => Reason::ProviderProtocol,
                 };
                 Refusal::at(stage, reason).said(answer.said(time, secrets))

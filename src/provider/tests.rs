@@ -166,6 +166,7 @@ async fn the_other_endpoints_have_reasons_of_their_own() {
         (http("404 Not Found", "", "{}"), Reason::ProviderSessionNotFound),
         (http("401 Unauthorized", "", r#"{"error":"Invalid or inactive API key"}"#), Reason::InvalidApiKey),
         (http("200 OK", "", "<html>"), Reason::ProviderProtocol),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{\"suc".into(), Reason::ProviderUnreachable),
         (String::new(), Reason::ProviderUnreachable),
     ] {
         let (base, _) = answering(answer).await;
@@ -195,7 +196,7 @@ async fn the_sandbox_understands_it() {
         webhook_secret: None,
         name: None,
     };
-    let settings = sandbox::Settings { clients: vec![client], daily_cap: None };
+    let settings = sandbox::Settings { clients: vec![client], ..sandbox::Settings::default() };
     tokio::spawn(sandbox::run(listener, settings, std::future::pending()));
     let verifier = CodeVerifier::from_random([7; 32]);
     let url = Url::parse_with_params(

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use data_encoding::BASE64;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_stream::StreamExt;
@@ -45,14 +46,33 @@ pub(super) struct Fault {
     times: u32,
     status: Option<u16>,
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    headers: BTreeMap<String, Values>,
     body: Option<Value>,
+    /// The body where it is no text: one that is compressed, say.
+    body_base64: Option<String>,
     delay_ms: Option<u64>,
     fault: Option<Break>,
 }
 
 fn once() -> u32 {
     1
+}
+
+/// The value of a header, or several for one that is sent so many times.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Values {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Values {
+    fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Several(values) => values,
+        }
+    }
 }
 
 impl Fault {
@@ -64,11 +84,17 @@ impl Fault {
         if let Some(status) = self.status.filter(|status| !(200..=599).contains(status)) {
             return Err(format!("status: {status} is not a final HTTP status; give 200 to 599"));
         }
-        for (name, value) in &self.headers {
+        if self.body.is_some() && self.body_base64.is_some() {
+            return Err("body_base64: there is a body already; leave one of them out".to_owned());
+        }
+        if self.body_base64.as_ref().is_some_and(|text| BASE64.decode(text.as_bytes()).is_err()) {
+            return Err("body_base64 is not base64".to_owned());
+        }
+        for (name, values) in &self.headers {
             let Ok(name) = name.parse::<HeaderName>() else {
                 return Err(format!("headers: {name:?} is not the name of a header"));
             };
-            if HeaderValue::from_str(value).is_err() {
+            if values.as_slice().iter().any(|value| HeaderValue::from_str(value).is_err()) {
                 return Err(format!(
                     "headers: the value of {name} has characters that a header cannot carry"
                 ));
@@ -89,7 +115,7 @@ impl Fault {
     }
 
     fn answers(&self) -> bool {
-        self.status.is_some() || !self.headers.is_empty() || self.body.is_some()
+        self.status.is_some() || !self.headers.is_empty() || self.body.is_some() || self.body_base64.is_some()
     }
 
     /// Lets the fault happen. `handle` is the request's ordinary way; `None` means that the connection is to be reset.
@@ -112,11 +138,13 @@ impl Fault {
     }
 
     fn answer(&self, stall: bool) -> Response {
-        let (kind, bytes) = match &self.body {
-            None if stall => (None, Bytes::from_static(b"{")),
-            None => (None, Bytes::new()),
-            Some(Value::String(text)) => (Some("text/plain; charset=utf-8"), Bytes::from(text.clone())),
-            Some(json) => (Some("application/json"), Bytes::from(json.to_string())),
+        let binary = self.body_base64.as_ref().and_then(|text| BASE64.decode(text.as_bytes()).ok());
+        let (kind, bytes) = match (&self.body, binary) {
+            (Some(Value::String(text)), _) => (Some("text/plain; charset=utf-8"), Bytes::from(text.clone())),
+            (Some(json), _) => (Some("application/json"), Bytes::from(json.to_string())),
+            (None, Some(binary)) => (None, Bytes::from(binary)),
+            (None, None) if stall => (None, Bytes::from_static(b"{")),
+            (None, None) => (None, Bytes::new()),
         };
         let body = if stall {
             let start = tokio_stream::once(Ok::<_, Infallible>(bytes));
@@ -128,9 +156,11 @@ impl Fault {
         *answer.status_mut() =
             self.status.and_then(|s| StatusCode::from_u16(s).ok()).unwrap_or(StatusCode::OK);
         answer.headers_mut().extend(kind.map(|kind| (header::CONTENT_TYPE, HeaderValue::from_static(kind))));
-        for (name, value) in &self.headers {
-            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
-                answer.headers_mut().insert(name, value);
+        for (name, values) in &self.headers {
+            let Ok(name) = name.parse::<HeaderName>() else { continue };
+            answer.headers_mut().remove(&name);
+            for value in values.as_slice().iter().filter_map(|value| HeaderValue::from_str(value).ok()) {
+                answer.headers_mut().append(&name, value);
             }
         }
         answer
@@ -190,9 +220,15 @@ mod tests {
             (r#"{"endpoint": "token", "headers": {"a": "b\n"}}"#, "headers"),
             (r#"{"endpoint": "token", "headers": {"Content-Length": "3"}}"#, "headers"),
             (r#"{"endpoint": "token", "fault": "hang", "status": 500}"#, "fault"),
+            (r#"{"endpoint": "token", "body": "a", "body_base64": "YQ=="}"#, "body_base64"),
+            (r#"{"endpoint": "token", "body_base64": "a"}"#, "body_base64"),
         ] {
             assert!(fault(text).check().unwrap_err().starts_with(field), "{text}");
         }
+        let odd = fault(r#"{"endpoint": "token", "body_base64": "H4s=", "headers": {"a": ["1", "2"]}}"#);
+        assert_eq!(odd.check(), Ok(()));
+        let sent = odd.answer(false);
+        assert_eq!(sent.headers().get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!(
             fault(r#"{"endpoint": "session", "delay_ms": 5, "fault": "hang_body", "body": "{"}"#).check(),
             Ok(())

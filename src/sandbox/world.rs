@@ -122,6 +122,12 @@ impl World {
         }
     }
 
+    /// Leaves the limits by the minute out.
+    pub(super) fn lift_limits(&mut self) {
+        self.token_requests = Window::per_minute(usize::MAX);
+        self.session_queries = Window::per_minute(usize::MAX);
+    }
+
     /// Registers a client, or replaces it; says whether it is new.
     pub(super) fn register(&mut self, client: Client) -> Result<bool, String> {
         client.check()?;

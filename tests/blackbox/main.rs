@@ -2,11 +2,14 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, unreachable_pub)]
 
+mod bad_answers;
 mod bad_input;
 mod budgets;
 mod callers;
+mod clock;
 mod commands;
 mod crash;
+mod crash_load;
 mod dev;
 mod docs;
 mod error_log;

@@ -70,7 +70,7 @@ pub(super) async fn dev(options: Options) -> Result<(), Failure> {
     let unix = bind_socket(&config).await?;
     let listeners = Listeners { unix: Some((unix, socket)), tcp: Some(grpc) };
 
-    let settings = sandbox::Settings { clients: vec![client], daily_cap: None };
+    let settings = sandbox::Settings { clients: vec![client], ..sandbox::Settings::default() };
     let sandbox = sandbox::run(sandbox_listener, settings, std::future::pending());
     let callback_page = callback::serve(callback_listener, Commands::new(&files, &addresses));
 

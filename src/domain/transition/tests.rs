@@ -1,5 +1,7 @@
 //! The state machine under every event in every place, and under random orders of events.
 
+mod table;
+
 use proptest::prelude::*;
 
 use super::*;

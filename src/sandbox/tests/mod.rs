@@ -41,7 +41,7 @@ async fn sandbox() -> Sandbox {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopped) = oneshot::channel::<()>();
-    let settings = Settings { clients: vec![client()], daily_cap: None };
+    let settings = Settings { clients: vec![client()], ..Settings::default() };
     let task = tokio::spawn(run(listener, settings, async {
         let _ = stopped.await;
     }));

@@ -111,6 +111,7 @@ async fn an_event_finds_its_session_late_and_is_told_anew(backend: &impl Backend
     assert_eq!(told(&store, &viewer("checkout"), 2).await, [(3, "t1".into())], "behind what was read before");
     assert_eq!(told(&store, &viewer("checkout"), 0).await, [(3, "t1".into())], "and once");
     assert_eq!(listed(&store, &viewer("checkout")).await, [1], "it has kept its own place");
+    assert_eq!(store.status().events, 2, "told anew, it is still one");
     assert_eq!(told(&store, &overseer(), 2).await, [], "who knew it is not told again");
     assert_eq!(told(&store, &overseer(), 0).await, [(2, "t2".into())], "nor who may not see the session's");
     assert_eq!(told(&store, &viewer("other"), 0).await, []);

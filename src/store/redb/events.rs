@@ -77,6 +77,7 @@ pub(super) fn ingest(
         changes.extend(forget_ended_state(tables, codec, stored)?);
     }
     inbox.put(key, kept.encode());
+    inbox.span.3 += 1;
     changes.extend(inbox.changes());
     let session = stored.map(|stored| stored.session);
     Ok((Ingested { event, duplicate: false, session }, changes))

@@ -132,7 +132,7 @@ pub(super) fn acknowledge(tables: &Tables<'_>, consumer: &Consumer, sequence: u6
     let key = consumer_key(consumer);
     let row = tables.consumers.get(key.as_slice()).map_err(database)?.ok_or(Reason::CursorInvalid)?;
     let (done, created) = decode_consumer(&key, row.value())?;
-    let (_, newest, _) = span(&tables.inboxes, &consumer.client).map_err(database)?;
+    let (_, newest, ..) = span(&tables.inboxes, &consumer.client).map_err(database)?;
     if sequence > newest {
         return Err(Reason::CursorInvalid.into());
     }

@@ -30,7 +30,7 @@ use self::{
     open::Opened,
     sessions::{Query, TakeBudget},
     sweep::Progress,
-    tables::{EVENTS_TABLE, PROVIDER_SESSIONS_TABLE, REVOCATIONS_TABLE, SESSIONS_TABLE},
+    tables::{PROVIDER_SESSIONS_TABLE, REVOCATIONS_TABLE, SESSIONS_TABLE},
     watches::Subject,
     writer::Writer,
 };
@@ -261,7 +261,8 @@ impl Store for RedbStore {
         let count = || -> Result<(u64, u64, u64), redb::Error> {
             let read = self.database.begin_read()?;
             let sessions = read.open_table(SESSIONS_TABLE)?.len()?;
-            Ok((sessions, read.open_table(EVENTS_TABLE)?.len()?, read.open_table(REVOCATIONS_TABLE)?.len()?))
+            let events = inbox::spans(&self.database)?.into_iter().map(|(_, (.., events))| events).sum();
+            Ok((sessions, events, read.open_table(REVOCATIONS_TABLE)?.len()?))
         };
         let counted = count();
         let unreadable = counted.as_ref().err().map(ToString::to_string);

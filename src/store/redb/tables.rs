@@ -41,12 +41,12 @@ pub(super) const INBOXES_TABLE: TableDefinition<'_, &[u8], InboxSpan> = TableDef
 /// What concerns the file as a whole.
 pub(super) const META_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(META);
 
-/// What an inbox holds: the sequence numbers of its oldest and its newest row, and the bytes of all rows between them. The
-/// oldest is one more than the newest where it is empty.
-pub(super) type InboxSpan = (u64, u64, u64);
+/// What an inbox holds: the sequence numbers of its oldest and its newest row, the bytes of all rows between them, and how
+/// many of them are events, told for the first time. The oldest is one more than the newest where it is empty.
+pub(super) type InboxSpan = (u64, u64, u64, u64);
 
 /// What a client's inbox is before the first event.
-pub(super) const EMPTY_INBOX: InboxSpan = (1, 0, 0);
+pub(super) const EMPTY_INBOX: InboxSpan = (1, 0, 0, 0);
 
 /// Key of an event in the index by provider session: the key of that in `provider_sessions`, and the sequence number.
 pub(super) fn session_event_key(provider_session: &[u8; 32], sequence: u64) -> [u8; 40] {

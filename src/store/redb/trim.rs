@@ -29,7 +29,7 @@ pub(super) fn is_due(
     limits: &EventLimits,
 ) -> Result<bool, StoreError> {
     let transaction = store.begin_read().map_err(unreadable)?;
-    for (client, (oldest, newest, bytes)) in spans(store).map_err(unreadable)? {
+    for (client, (oldest, newest, bytes, _)) in spans(store).map_err(unreadable)? {
         if bytes > limits.bytes {
             return Ok(true);
         }
@@ -79,7 +79,7 @@ impl Inbox<'_> {
     fn trim(&self, trimmed: &mut Trimmed) -> Result<Vec<Change>, OperationError> {
         let mut changes = Vec::new();
         let before = span(&self.tables.inboxes, &self.client).map_err(database)?;
-        let (mut oldest, newest, mut bytes): InboxSpan = before;
+        let (mut oldest, newest, mut bytes, mut events): InboxSpan = before;
         let done = self.least_done()?;
         for _ in 0..BITE {
             if oldest > newest {
@@ -99,16 +99,22 @@ impl Inbox<'_> {
             if is_unread && bytes <= self.limits.unread_bytes {
                 break;
             }
+            // One that only told another anew is no event; one that does not open was.
+            let is_event = !matches!(
+                self.codec.event_row(&key, &self.client, oldest, row),
+                Ok(EventRow::ToldAnew { .. })
+            );
             changes.extend(self.belongings(&key, oldest, row)?);
-            trimmed.removed += 1;
-            trimmed.unread += u64::from(is_unread);
+            trimmed.removed += u64::from(is_event);
+            trimmed.unread += u64::from(is_event && is_unread);
+            events -= u64::from(is_event).min(events);
             bytes = bytes.saturating_sub(row.len() as u64);
             changes.push(Change::RemoveEvent(key));
             oldest += 1;
         }
         if oldest != before.0 {
             trimmed.more = true;
-            changes.push(Change::PutInbox(self.client.clone(), (oldest, newest, bytes)));
+            changes.push(Change::PutInbox(self.client.clone(), (oldest, newest, bytes, events)));
         }
         Ok(changes)
     }

@@ -52,10 +52,15 @@ impl Daemon {
     }
 
     pub fn start_with(config: &Path, environment: &[(&str, &str)]) -> Self {
-        let (notify, notify_path) = notify_socket(config);
         let mut command = cairld();
-        command.arg("serve").arg("--config").arg(config).env("NOTIFY_SOCKET", &notify_path);
         command.envs(environment.iter().copied());
+        Self::start_by(command, config)
+    }
+
+    /// The same by another command, which is given `serve` and the configuration and becomes the daemon.
+    pub fn start_by(mut command: Command, config: &Path) -> Self {
+        let (notify, notify_path) = notify_socket(config);
+        command.arg("serve").arg("--config").arg(config).env("NOTIFY_SOCKET", &notify_path);
         let mut process = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = process.stderr.take().unwrap();
         let log = Arc::new(Log::default());

@@ -20,7 +20,7 @@ use tonic::Status;
 
 pub use self::{
     daemon::{Daemon, cairlctl, cairld, output, read_until, send_signal},
-    grpc::{Client, refused},
+    grpc::{Client, Refused, refused},
     provider::{Provider, parameter},
 };
 
@@ -44,7 +44,19 @@ pub struct World {
 impl World {
     /// A sandbox that knows the client `shop`, and a configuration for a daemon.
     pub async fn new() -> Self {
-        let provider = Provider::start().await;
+        Self::beside(Provider::start().await)
+    }
+
+    /// The same beside a sandbox, and for a daemon, that no limit holds up.
+    pub async fn unlimited() -> Self {
+        let world = Self::beside(Provider::unlimited().await);
+        let limits = "limits = { token_per_minute = 6000, session_per_minute = 6000 }\n";
+        let text = world.config_text().replace("timeouts = ", &format!("{limits}timeouts = "));
+        fs::write(world.config(), text).unwrap();
+        world
+    }
+
+    fn beside(provider: Provider) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let world = Self { provider, folder };
         for (name, text) in [

@@ -18,6 +18,15 @@ pub struct Provider {
 
 impl Provider {
     pub async fn start() -> Self {
+        Self::start_with(sandbox::Settings::default()).await
+    }
+
+    /// A sandbox that lets through as many requests as come.
+    pub async fn unlimited() -> Self {
+        Self::start_with(sandbox::Settings { unlimited: true, ..sandbox::Settings::default() }).await
+    }
+
+    async fn start_with(settings: sandbox::Settings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -29,7 +38,7 @@ impl Provider {
             webhook_secret: None,
             name: Some("Shop".into()),
         };
-        let settings = sandbox::Settings { clients: vec![client], daily_cap: None };
+        let settings = sandbox::Settings { clients: vec![client], ..settings };
         tokio::spawn(async {
             let stopped = async {
                 let _ = stopped.await;
@@ -75,13 +84,18 @@ impl Provider {
     }
 
     pub async fn no_more_faults(&self) {
-        self.post("faults", json!([])).await;
+        self.faults(&[]).await;
     }
 
     /// What the userinfo endpoint answers to a token: its HTTP status.
     pub async fn userinfo(&self, token: &str) -> u16 {
         let request = self.http.get(format!("{}/api/oauth/userinfo", self.url)).bearer_auth(token);
         request.send().await.unwrap().status().as_u16()
+    }
+
+    /// Faults to come beside those that are still to come; none at all takes those back.
+    pub async fn faults(&self, faults: &[Value]) {
+        self.post("faults", json!(faults)).await;
     }
 
     /// Waits until the token endpoint has a request in hand.
@@ -140,6 +154,11 @@ impl Provider {
     pub async fn token_request_times(&self) -> Vec<jiff::Timestamp> {
         let journal = self.journal("/api/oauth/token").await;
         journal.iter().map(|entry| entry["time"].as_str().unwrap().parse().unwrap()).collect()
+    }
+
+    /// Begins a new journal.
+    pub async fn clear_journal(&self) {
+        self.http.delete(format!("{}/sandbox/journal", self.url)).send().await.unwrap();
     }
 }
 
