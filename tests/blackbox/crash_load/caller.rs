@@ -5,7 +5,7 @@ use std::{fmt::Debug, sync::Arc};
 use cairld::api::proto::{
     CompleteAuthorizationRequest, IngestWebhookResponse, Session, SessionStatus, StartAuthorizationRequest,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
@@ -30,23 +30,6 @@ fn heard<T: Debug>(result: Result<T, Status>) -> Heard<T> {
         Ok(answer) => Some(Ok(answer)),
         refusal @ Err(_) => Some(Err(refused(refusal))),
     }
-}
-
-/// What goes wrong at the provider in one round, for whomever it hits.
-pub fn faults(random: &mut Random) -> Vec<Value> {
-    let mut faults = Vec::new();
-    for _ in 0..random.below(60) {
-        let delay = random.below(25);
-        faults.push(match random.below(20) {
-            0 => json!({"endpoint": "token", "status": 503, "body": "busy"}),
-            1 => json!({"endpoint": "token", "status": 402, "body": {"error": "payment_required"}}),
-            2 => json!({"endpoint": "token", "fault": "reset_after"}),
-            3 => json!({"endpoint": "userinfo", "status": 503, "body": "busy"}),
-            4..10 => json!({"endpoint": "userinfo", "delay_ms": delay}),
-            _ => json!({"endpoint": "token", "delay_ms": delay}),
-        });
-    }
-    faults
 }
 
 pub struct Caller {

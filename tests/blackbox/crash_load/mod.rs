@@ -14,9 +14,14 @@ mod random;
 
 use std::{env, sync::Arc, time::Duration};
 
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use self::{caller::Caller, ledger::Account, ledger::Sends, random::Random};
+use self::{
+    caller::Caller,
+    ledger::{Account, Sends},
+    random::Random,
+};
 use crate::support::{Daemon, World};
 
 const CALLERS: u64 = 16;
@@ -37,7 +42,7 @@ async fn every_answer_outlives_a_kill_under_load() {
         (0..CALLERS).map(|number| Caller::new(number, Arc::clone(&world), random.split())).collect();
     let mut daemon = start(&world).await;
     for _ in 0..rounds {
-        world.provider.faults(&caller::faults(&mut random)).await;
+        world.provider.faults(&faults(&mut random)).await;
         callers = under_load(callers, daemon, &mut random).await;
         world.provider.faults(&[]).await;
         daemon = start(&world).await;
@@ -67,6 +72,23 @@ async fn every_answer_outlives_a_kill_under_load() {
     );
     assert_eq!(u64::try_from(stored.events).unwrap(), account.webhooks, "each webhook is kept once");
     daemon.kill();
+}
+
+/// What goes wrong at the provider in one round, for whomever it hits.
+fn faults(random: &mut Random) -> Vec<Value> {
+    let mut faults = Vec::new();
+    for _ in 0..random.below(60) {
+        let delay = random.below(25);
+        faults.push(match random.below(20) {
+            0 => json!({"endpoint": "token", "status": 503, "body": "busy"}),
+            1 => json!({"endpoint": "token", "status": 402, "body": {"error": "payment_required"}}),
+            2 => json!({"endpoint": "token", "fault": "reset_after"}),
+            3 => json!({"endpoint": "userinfo", "status": 503, "body": "busy"}),
+            4..10 => json!({"endpoint": "userinfo", "delay_ms": delay}),
+            _ => json!({"endpoint": "token", "delay_ms": delay}),
+        });
+    }
+    faults
 }
 
 fn number(variable: &str) -> Option<u64> {
