@@ -26,7 +26,7 @@ pub use self::{
     complete::Complete,
     gate::BudgetStatus,
     start::{Start, StartAnswer},
-    webhook::{IngestAnswer, Webhook},
+    webhook::{Forgery, IngestAnswer, Webhook, WebhookCounts},
 };
 use self::{flight::Flights, gate::Gates, ids::IdSource};
 use crate::{
@@ -81,6 +81,8 @@ pub struct Flows {
     tasks: TaskTracker,
     /// The rate budgets of all clients.
     gates: BTreeMap<ClientName, Gates>,
+    /// What became of webhooks, by client.
+    webhooks: BTreeMap<ClientName, webhook::Counter>,
     /// Callbacks on their way to an outcome, by session and callback.
     completions: Flights<(SessionId, [u8; 32]), Landing<Session>>,
     /// Questions to the provider under way, by session.
@@ -98,7 +100,10 @@ impl Flows {
     /// Flows over a store, for the given clients.
     pub fn new(store: Arc<dyn Store>, clients: Vec<Client>, clock: Arc<dyn Clock>) -> Self {
         let ids = IdSource::after(store.newest());
-        let clients = clients.into_iter().map(|client| (client.name.clone(), client)).collect();
+        let clients: BTreeMap<_, _> =
+            clients.into_iter().map(|client| (client.name.clone(), client)).collect();
+        let webhooks =
+            clients.values().map(|client| (client.name.clone(), webhook::Counter::new(client))).collect();
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
         let gates = gate::gates(&clients, &store, &clock, &stopping);
@@ -113,6 +118,7 @@ impl Flows {
             stopping,
             tasks,
             gates,
+            webhooks,
         }
     }
 
@@ -156,6 +162,11 @@ impl Flows {
         let name =
             ClientName::parse(name).map_err(|rule| Refusal::field("client", format!("must be {rule}")))?;
         viewer.clients.get(&name).and_then(|name| self.clients.get(name)).ok_or_else(unknown)
+    }
+
+    /// The client of that name, for whoever is no caller: the sender of a webhook shows by its signature who he is.
+    pub fn client_named(&self, name: &str) -> Option<&Client> {
+        self.clients.get(&ClientName::parse(name).ok()?)
     }
 
     /// Ends what would go on for ever, streams, and what would begin anew, retries. Call it when the daemon stops.

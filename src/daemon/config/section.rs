@@ -97,19 +97,6 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// Reports a section that is known, yet not to be used; it is handed out for what there is to say of its keys.
-    pub(super) fn refuse_section(&mut self, key: &'static str, message: &str) -> Section<'d> {
-        self.refuse(key, message);
-        let table = self.table.and_then(|table| table.get(key)).and_then(|value| value.get_ref().as_table());
-        Section::new(
-            self.document,
-            table,
-            self.kind_of(key),
-            format!("{}{key}.", self.prefix),
-            self.at(key).line,
-        )
-    }
-
     fn value(&mut self, key: &'static str) -> Option<&'d Spanned<DeValue<'d>>> {
         self.asked.insert(key);
         self.table?.get(key)

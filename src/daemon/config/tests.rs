@@ -139,6 +139,7 @@ fn the_least_configuration_has_defaults() {
     let host = Host::new();
     let config = host.good(&with(Lines::default()));
     assert_eq!(config.grpc, Grpc { unix: Some(host.path("cairld.sock")), tcp: None, insecure: false });
+    assert_eq!(config.http, Http::default());
     let store = StoreConfig {
         path: host.path("cairld.redb"),
         cache_bytes: 64 << 20,
@@ -182,10 +183,11 @@ fn everything_can_be_set() {
                  timeouts = { connect = \"1s\", request = \"2s\" }\nlimits = { token_per_minute = 1_000 }",
         caller: "gid = 7\ntoken_file = \"token\"\nrpcs = [\"GetSession\", \"GetAccessToken\", \"GetStatus\"]\n\
                  events = true\naccess_token = true\nadmin = true",
-        end: "[[client]]\nname = \"other\"\nbase_url = \"https://cairl.app\"\nclient_id_file = \"test_id\"\n\
+        end: "[http]\nwebhooks = \"0.0.0.0:8980\"\n[[client]]\nname = \"other\"\nbase_url = \"https://cairl.app\"\nclient_id_file = \"test_id\"\n\
               client_secret_file = \"client_secret\"\nredirect_uris = [\"app.example:/cb\"]\n",
     }));
     assert_eq!(config.grpc.tcp, Some("[::1]:50051".parse().unwrap()));
+    assert_eq!(config.http.webhooks, Some("0.0.0.0:8980".parse().unwrap()), "any address");
     assert_eq!(config.store.cache_bytes, 1 << 30);
     assert_eq!(config.keys.first.expose().as_str(), MasterKeyText::new(8).0, "the first seals");
     assert_eq!(config.keys.others.len(), 1);

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod grpc;
+pub mod http;
 mod provider;
 
 use std::{
@@ -77,6 +78,9 @@ impl World {
 unix = "cairld.sock"
 tcp = "127.0.0.1:0"
 insecure = true
+
+[http]
+webhooks = "127.0.0.1:0"
 
 [store]
 path = "cairld.redb"
@@ -181,8 +185,13 @@ impl Client {
 
 /// The signature header of a webhook body.
 pub fn signature(body: &[u8]) -> String {
+    signature_by(WEBHOOK_SECRET, body)
+}
+
+/// The same with another secret.
+pub fn signature_by(secret: &str, body: &[u8]) -> String {
     use hmac::{Hmac, KeyInit, Mac};
-    let mac = Hmac::<sha2::Sha256>::new_from_slice(WEBHOOK_SECRET.as_bytes()).unwrap();
+    let mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     let digest = mac.chain_update(body).finalize().into_bytes();
     format!("sha256={}", data_encoding::HEXLOWER.encode(&digest))
 }
