@@ -83,6 +83,9 @@ fn first_word<'v>(level: &'v Map<String, Value>, names: &[&str]) -> Option<&'v s
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
