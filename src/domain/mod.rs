@@ -28,7 +28,7 @@ pub use answer::{Verdict, api_reason, is_bearer, token_verdict};
 pub use budget::{Budget, BudgetKind, BudgetTerms, Closure, HeldSlot, Outlook, SlotEnd, SlotId};
 pub use callback::{Callback, CallbackParameters, Presented, parse_callback_url, parse_parameters};
 pub use claims::{Userinfo, UserinfoError};
-pub use event::{Envelope, MAX_WEBHOOK_BYTES, verify_signature};
+pub use event::{Envelope, MAX_WEBHOOK_BYTES, SigningSecret, verify_signature};
 pub use id::{EventId, IdError, RunId, SessionId, State};
 pub use name::{CallerName, ClientName, ConsumerName, NameError, ProviderSessionId, Scope};
 pub use next_step::NextStep;

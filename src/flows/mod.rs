@@ -31,8 +31,8 @@ pub use self::{
 use self::{flight::Flights, gate::Gates, ids::IdSource};
 use crate::{
     domain::{
-        ApiKey, BudgetTerms, ClientName, Clock, Moment, Reason, Refusal, Session, SessionId, Viewer,
-        WebhookSecret,
+        ApiKey, BudgetTerms, ClientName, Clock, Moment, Reason, Refusal, Session, SessionId, SigningSecret,
+        Viewer,
     },
     provider::Provider,
     store::{Store, StoreError, StoreStatus, Swept},
@@ -58,8 +58,8 @@ pub struct Client {
     pub test_mode: bool,
     /// What a callback's `iss` must be (RFC 9207), where it is checked.
     pub issuer: Option<String>,
-    /// The secrets in force that webhooks are signed with.
-    pub webhook_secrets: Vec<WebhookSecret>,
+    /// The secrets that webhooks may be signed with, those included whose end has come.
+    pub webhook_secrets: Vec<SigningSecret>,
     /// How many token requests the provider takes.
     pub token_budget: BudgetTerms,
     /// How many session queries it takes.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Client, Flows, ids::random};
 use crate::{
     domain::{
-        ClientName, Envelope, EventId, Moment, Reason, Refusal, SessionId, Stage, Viewer, verify_signature,
+        ClientName, Envelope, EventId, Moment, Reason, Refusal, SessionId, SigningSecret, Stage, Viewer,
     },
     store::{Event, Ingested, NewEvent},
 };
@@ -54,9 +54,9 @@ impl Forgery {
 }
 
 /// What became of a client's webhooks since the daemon started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebhookCounts {
-    /// Verified, by the secret that fitted, in the order of the configuration.
+    /// Verified, duplicates too, by the secret that fitted, in the order of the configuration.
     pub verified: Vec<u64>,
     /// Refused for their signature.
     pub refused: u64,
@@ -129,20 +129,20 @@ impl Flows {
         body: Vec<u8>,
         signature: &str,
     ) -> Result<Ingested, Refusal> {
-        let secrets = client.webhook_secrets.iter().map(|secret| secret.expose().as_bytes());
-        let fitting = verify_signature(&body, signature, secrets);
-        let Some((index, secret)) =
-            fitting.and_then(|index| Some((index, client.webhook_secrets.get(index)?)))
+        let now = self.now();
+        let signer = SigningSecret::signer(&client.webhook_secrets, &body, signature, now.wall);
+        let Some((index, signing)) =
+            signer.and_then(|index| Some((index, client.webhook_secrets.get(index)?)))
         else {
             return Err(self.forged(client, Forgery::BadSignature, body.len()));
         };
         if let Some(counter) = self.webhooks.get(&client.name) {
             counter.verified(index);
         }
-        let now = self.now();
         let envelope = Envelope::read(&body);
         let id = EventId::new(now.wall, random()?);
-        let new = NewEvent { id, client: client.name.clone(), body, envelope, secret: secret.clone() };
+        let new =
+            NewEvent { id, client: client.name.clone(), body, envelope, secret: signing.secret.clone() };
         Ok(self.store.ingest(now, new).await?)
     }
 

@@ -5,10 +5,12 @@ use serde_json::json;
 use crate::support::{
     World,
     http::{Connection, exchange, post, request, signed},
-    refused, signature,
+    refused, signature, signature_by,
 };
 
 const SHOP: &str = "/webhooks/shop";
+const NEW: &str = "whsec_new_0123456789abcdef0123456789";
+const ENDED: &str = "whsec_ended_0123456789abcdef01234567";
 const BODY: &[u8] = br#"{"id":"e1","type":"vae.resolved"}"#;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,6 +113,36 @@ async fn every_bad_signature_is_answered_alike_and_costs_no_write() {
     let (_, log) = daemon.terminate();
     assert!(log.contains("a webhook with a bad signature was refused"), "{log}");
     assert!(!log.contains(digits) && !log.contains("vae.resolved"), "neither signature nor body: {log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_rotate_without_a_gap() {
+    let world = World::new().await;
+    for (name, secret) in [("new.secret", NEW), ("ended.secret", ENDED)] {
+        world.write_secret(name, secret);
+    }
+    let secrets = r#"["new.secret", { file = "webhook.secret", until = "2100-01-01T00:00:00Z" },
+        { file = "ended.secret", until = "2020-01-01T00:00:00Z" }]"#;
+    let config = world.config_text().replace(r#"["webhook.secret"]"#, secrets);
+    std::fs::write(world.config(), config).unwrap();
+    let daemon = world.daemon();
+    let mut client = world.unix().await;
+    let duplicate = signature_by(NEW, BODY);
+    assert!(!client.ingest(BODY, &signature(BODY)).await.unwrap().duplicate);
+    for (signature, status) in
+        [(duplicate.clone(), 200), (duplicate, 200), (signature_by(ENDED, BODY), 400), (String::new(), 400)]
+    {
+        let answer = exchange(&daemon.webhooks(), &post(SHOP, &[signed(&signature)], BODY)).await;
+        assert_eq!(answer.status, status, "{signature}");
+    }
+    assert_eq!(exchange(&daemon.webhooks(), &post(SHOP, &[], BODY)).await.status, 400);
+    let shop = &client.status().await.unwrap().clients[0];
+    assert_eq!((shop.webhooks_verified.as_slice(), shop.webhooks_refused), (&[2, 1, 0][..], 3));
+    assert_eq!(
+        client.status().await.unwrap().store.unwrap().events,
+        1,
+        "the same bytes, whoever signed them"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

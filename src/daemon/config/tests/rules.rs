@@ -97,6 +97,28 @@ fn clients() {
             shop("webhook_secret_files[0]"),
             "none: no such file; create it",
         ),
+        (
+            "webhook_secret_files = [{ until = \"2026-12-01T00:00:00Z\" }]",
+            shop("webhook_secret_files[0].file"),
+            "is missing: name the secret",
+        ),
+        (
+            "webhook_secret_files = [\"webhook\", { file = \"webhook\", until = \"2026-12-01\" }]",
+            shop("webhook_secret_files[1].until"),
+            "must be a time with its offset",
+        ),
+        (
+            "webhook_secret_files = [{ file = \"webhook\", untill = \"2026-12-01T00:00:00Z\" }]",
+            shop("webhook_secret_files[0].untill"),
+            "did you mean `until`?",
+        ),
+        ("webhook_secret_files = [5]", shop("webhook_secret_files[0]"), "a string in quotes, or a table"),
+        ("webhook_secret_files = \"webhook\"", shop("webhook_secret_files"), "must be an array"),
+        (
+            "webhook_secret_credentials = [{ credential = \"none\" }]",
+            shop("webhook_secret_credentials[0].credential"),
+            "none: no such file",
+        ),
         ("-redirect_uris", shop("redirect_uris"), "is missing"),
         ("redirect_uris = []", shop("redirect_uris"), "is empty"),
         ("redirect_uris = [\"/callback\"]", shop("redirect_uris[0]"), "must be an absolute URI"),
