@@ -100,6 +100,7 @@ dev=$!
 grpc=$(printed grpc)
 unix=$(printed unix)
 sandbox=$(printed sandbox)
+webhooks=$(printed webhooks)
 data=$(printed data)
 token=$(cat "$data/caller.token")
 step "it listens on $grpc and $unix; the sandbox is at $sandbox"
@@ -163,6 +164,33 @@ step "the same webhook again is a duplicate"
 again=$(call "$service/IngestWebhook" "$webhook")
 expect "duplicate" true "$(get duplicate <<<"$again")"
 expect "event" "$event" "$(get event id <<<"$again")"
+
+step "a webhook over HTTP, signed by another's HMAC, is kept once"
+# deliver SECRET: signs the body with Python's hmac and posts it as the provider does; prints status and answer.
+deliver() {
+  python3 - "$webhooks" "$work/delivered" "$1" <<'PYTHON'
+import hashlib, hmac, sys, urllib.error, urllib.request
+url, path, secret = sys.argv[1:]
+body = open(path, "rb").read()
+signature = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+request = urllib.request.Request(url, data=body, headers={"X-CAIRL-Signature": signature})
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+try:
+    answer = opener.open(request, timeout=30)
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status, answer.read().decode())
+PYTHON
+}
+printf '{"event":"vae.resolved","id":"smoke-2","name":"Zo\303\253"}' >"$work/delivered"
+delivered=$(deliver "$(cat "$data/webhook.secret")")
+expect "status" 200 "${delivered%% *}"
+expect "duplicate" false "$(get duplicate <<<"${delivered#* }")"
+again=$(deliver "$(cat "$data/webhook.secret")")
+expect "duplicate" true "$(get duplicate <<<"${again#* }")"
+expect "event" "$(get event <<<"${delivered#* }")" "$(get event <<<"${again#* }")"
+forged=$(deliver "another secret")
+expect "status of a forgery" 400 "${forged%% *}"
 
 step "a webhook with a wrong signature is refused"
 forged=$(object client demo body "$(base64 -w0 "$work/body")" signature "sha256=$(printf '0%.0s' {1..64})")

@@ -18,6 +18,8 @@
 //!   the provider → one atomic fact.
 //! - [`api`] **is gRPC.** A call passes the door (who is it, may he), is read into what cannot be wrong, goes through a
 //!   flow, and comes back as a message or a status. The contract's generated types ([`api::proto`]) stay here.
+//! - [`http`] **is plain HTTP**: where the provider delivers webhooks. It has limits of its own for connections, since anybody
+//!   may be at the other end, and no door: a webhook's signature is what lets it in.
 //! - [`daemon`] **assembles.** Configuration, clocks, listeners, signals, start and drain ([`daemon::run()`]), and the
 //!   commands of `cairld` ([`daemon::command`]).
 //! - [`sandbox`] **stands in for the provider**, over HTTP alone: for `cairld dev`, for tests, for others' CI.
@@ -26,12 +28,13 @@
 //! # Who may call whom
 //!
 //! ```text
-//! domain ← store, provider ← flows ← api ← daemon ← main
+//! domain ← store, provider ← flows ← api, http ← daemon ← main
 //! ```
 //!
 //! A room may use any room to its left, and none to its right.
 //!
-//! - `store` and `provider` do not know each other. What one learns the other hears of through `flows`.
+//! - `store` and `provider` do not know each other. What one learns the other hears of through `flows`. Neither do `api` and
+//!   `http`.
 //! - `api` takes from `store` the plain types that flows take and give ([`store::Lookup`], [`store::Event`]), never a
 //!   store itself.
 //! - `daemon` alone sees all rooms, since somebody must put them together. It decides nothing about a session.
@@ -54,6 +57,7 @@ pub mod ctl;
 pub mod daemon;
 pub mod domain;
 pub mod flows;
+pub mod http;
 pub mod provider;
 pub mod sandbox;
 pub mod store;

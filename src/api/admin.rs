@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{Clock, Moment, Reason},
-    flows::{BudgetStatus, Client, Flows},
+    flows::{BudgetStatus, Client, Flows, WebhookCounts},
 };
 
 /// The service over the flows.
@@ -46,7 +46,7 @@ impl Admin {
     }
 }
 
-fn client_status(client: &Client, budgets: &[BudgetStatus]) -> proto::ClientStatus {
+fn client_status(client: &Client, budgets: &[BudgetStatus], webhooks: WebhookCounts) -> proto::ClientStatus {
     let contact = client.provider.contact();
     proto::ClientStatus {
         name: client.name.to_string(),
@@ -56,6 +56,8 @@ fn client_status(client: &Client, budgets: &[BudgetStatus]) -> proto::ClientStat
         last_http_status: contact.answered.map_or(0, |(_, status)| status.into()),
         last_failure_time: contact.failed.map(timestamp),
         budgets: budgets.iter().map(budget_status).collect(),
+        webhooks_verified: webhooks.verified.into_iter().map(count).collect(),
+        webhooks_refused: count(webhooks.refused),
     }
 }
 
@@ -87,7 +89,8 @@ impl AdminService for Admin {
         let mut clients = Vec::new();
         for client in self.flows.clients() {
             let budgets = self.flows.budgets(&client.name).await?;
-            clients.push(client_status(client, &budgets));
+            let webhooks = self.flows.webhook_counts(&client.name).unwrap_or_default();
+            clients.push(client_status(client, &budgets, webhooks));
         }
         let uptime = self.started.age(self.clock.now()).unwrap_or_default();
         Ok(Response::new(proto::GetStatusResponse {

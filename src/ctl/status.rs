@@ -80,6 +80,19 @@ fn describe_client(block: &mut Block, client: &ClientStatus) {
     for budget in &client.budgets {
         block.item(&format!("budget {}", budget.name), budget_in_words(budget));
     }
+    block.item("webhooks", webhooks_in_words(client));
+}
+
+/// How many webhooks fitted which secret, since the daemon started.
+fn webhooks_in_words(client: &ClientStatus) -> String {
+    if client.webhooks_verified.is_empty() {
+        return format!("no secret is configured, {} refused", client.webhooks_refused);
+    }
+    let by_secret: Vec<_> = (1..)
+        .zip(&client.webhooks_verified)
+        .map(|(number, count)| format!("{count} by secret {number}"))
+        .collect();
+    format!("verified {}; {} refused", by_secret.join(", "), client.webhooks_refused)
 }
 
 fn budget_in_words(budget: &BudgetStatus) -> String {
@@ -138,6 +151,8 @@ mod tests {
                     waiting: 2,
                     closed_until: at(1_735_689_660),
                 }],
+                webhooks_verified: vec![12, 0],
+                webhooks_refused: 3,
                 ..ClientStatus::default()
             }],
             errors: vec![
@@ -169,6 +184,7 @@ client demo
   last answer     2025-01-01T00:00:00Z, HTTP 200
   last failure    none
   budget token    30 of 30 used in 60 s, 2 waiting, closed by the provider until 2025-01-01T00:01:00Z
+  webhooks        verified 12 by secret 1, 0 by secret 2; 3 refused
 errors since the start
   GetSession      3 × SESSION_NOT_FOUND
   other services  1 × CALLER_UNKNOWN

@@ -131,7 +131,7 @@ fn in_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
 
 async fn serve(config: Config) -> Result<(), Failure> {
     let stop = Stop::on_signals()?;
-    let bound = Listeners::bind(&config.grpc).await;
+    let bound = Listeners::bind(&config.grpc, &config.http).await;
     let listeners = bound.map_err(|error| Failure::new(ExitCode::Unavailable, error))?;
     notify(&[NotifyState::Status("opening the store")]);
     let ready = || notify(&[NotifyState::Ready, NotifyState::Status("serving")]);

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::net::{TcpListener, UnixListener};
 
-use super::config::Grpc;
+use super::config::{Grpc, Http};
 
 /// Owner and group may connect. Who they are for the daemon is decided by their ids, call by call.
 const SOCKET_MODE: u32 = 0o660;
@@ -24,6 +24,8 @@ pub struct Listeners {
     pub unix: Option<(UnixListener, PathBuf)>,
     /// Plain TCP, loopback alone.
     pub tcp: Option<TcpListener>,
+    /// Plain HTTP for webhooks.
+    pub webhooks: Option<TcpListener>,
 }
 
 /// A listener cannot be bound.
@@ -39,22 +41,26 @@ impl Listeners {
     ///
     /// # Errors
     /// [`BindError`] names the address and what to do.
-    pub async fn bind(grpc: &Grpc) -> Result<Self, BindError> {
+    pub async fn bind(grpc: &Grpc, http: &Http) -> Result<Self, BindError> {
         let unix = match &grpc.unix {
             Some(path) => Some((bind_unix(path)?, path.clone())),
             None => None,
         };
         let tcp = match grpc.tcp {
-            Some(address) => Some(bind_tcp(address).await?),
+            Some(address) => Some(bind_tcp("grpc.tcp", address).await?),
             None => None,
         };
-        Ok(Self { unix, tcp })
+        let webhooks = match http.webhooks {
+            Some(address) => Some(bind_tcp("http.webhooks", address).await?),
+            None => None,
+        };
+        Ok(Self { unix, tcp, webhooks })
     }
 }
 
-async fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
+async fn bind_tcp(key: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|error| BindError {
-        what: format!("grpc.tcp = {address}"),
+        what: format!("{key} = {address}"),
         why: if error.kind() == io::ErrorKind::AddrInUse {
             "another process listens there; stop it, or choose another port".to_owned()
         } else {

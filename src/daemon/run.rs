@@ -9,6 +9,7 @@ use crate::{
     api::{Api, Callers, Health, assemble as assemble_api},
     domain::{Clock, RunId},
     flows::Flows,
+    http::WebhookServer,
     provider::BuildError,
     store::{OpenError, Store},
 };
@@ -64,7 +65,7 @@ pub async fn run(
     let mut run_id = [0; 16];
     getrandom::fill(&mut run_id).map_err(|error| internal(&error))?;
 
-    let Config { store: store_config, keys, clients, callers, grpc } = config;
+    let Config { store: store_config, keys, clients, callers, grpc, http: _ } = config;
     let shared = clients.iter().filter(|client| client.share).map(|client| client.name.clone()).collect();
     let clients = clients
         .into_iter()
@@ -103,7 +104,21 @@ pub async fn run(
         if let Ok(address) = listener.local_addr() {
             tracing::info!(%address, "serving gRPC on TCP");
         }
-        servers.spawn(server.clone().serve_tcp(listener, stopping(stopped)));
+        servers.spawn(server.clone().serve_tcp(listener, stopping(stopped.clone())));
+    }
+    let webhooks = WebhookServer::new(Arc::clone(&flows));
+    if let Some(listener) = listeners.webhooks {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "serving webhooks");
+            if !address.ip().to_canonical().is_loopback() {
+                tracing::warn!(%address, "webhooks are received without TLS from other hosts: let a proxy in front end TLS");
+            }
+        }
+        let serving = webhooks.clone().serve(listener, stopping(stopped));
+        servers.spawn(async move {
+            serving.await;
+            Ok(())
+        });
     }
     let mut housekeeping = JoinSet::new();
     housekeeping.spawn(sweep(Arc::clone(&flows)));
@@ -131,6 +146,7 @@ pub async fn run(
     let _ = stop.send(true);
     let drain = async {
         server.finish().await;
+        webhooks.finish().await;
         flows.finish().await;
     };
     if time::timeout(DRAIN, drain).await.is_err() {

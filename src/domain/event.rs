@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Map, Value};
 use sha2::Sha256;
 
-use super::{name::ProviderSessionId, session::ProviderStatus};
+use super::{name::ProviderSessionId, secret::WebhookSecret, session::ProviderStatus, time::Timestamp};
 
 /// Longest accepted webhook body, bytes.
 pub const MAX_WEBHOOK_BYTES: usize = 64 * 1024;
@@ -29,6 +29,30 @@ pub fn verify_signature<'s>(
         Hmac::<Sha256>::new_from_slice(secret)
             .is_ok_and(|mac| mac.chain_update(body).verify_slice(&signature).is_ok())
     })
+}
+
+/// A secret that a client's webhooks may be signed with, and until when.
+#[derive(Clone, Debug)]
+pub struct SigningSecret {
+    /// The secret.
+    pub secret: WebhookSecret,
+    /// From when on it does not count any more, by the wall clock; none for ever.
+    pub until: Option<Timestamp>,
+}
+
+impl SigningSecret {
+    /// Whether it counts.
+    pub fn is_in_force(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+
+    /// Which of a client's secrets signed a body, of those in force; see [`verify_signature`].
+    pub fn signer(secrets: &[Self], body: &[u8], header: &str, now: Timestamp) -> Option<usize> {
+        secrets.iter().position(|signing| {
+            let secret = signing.is_in_force(now).then_some(signing.secret.expose().as_bytes());
+            verify_signature(body, header, secret).is_some()
+        })
+    }
 }
 
 /// What could be read from a verified body. The envelope's field names are undocumented, so several are looked for; what
@@ -83,6 +107,9 @@ fn first_word<'v>(level: &'v Map<String, Value>, names: &[&str]) -> Option<&'v s
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
@@ -101,6 +128,25 @@ mod tests {
         assert_eq!(verify_signature(BODY, &header, [&b"other"[..]]), None);
         assert_eq!(verify_signature(b"another body", &header, secrets), None);
         assert_eq!(verify_signature(BODY, &header, []), None);
+    }
+
+    #[test]
+    fn a_secret_counts_until_its_end() {
+        let signing = |secret: &str, until: Option<u64>| SigningSecret {
+            secret: WebhookSecret::new(secret),
+            until: until.map(Timestamp::from_millis),
+        };
+        let header = format!("sha256={SIGNATURE}");
+        let signer = |secrets: &[SigningSecret], now| {
+            SigningSecret::signer(secrets, BODY, &header, Timestamp::from_millis(now))
+        };
+        let old = [signing("new", None), signing("Jefe", Some(1000))];
+        assert_eq!(signer(&old, 999), Some(1));
+        assert_eq!(signer(&old, 1000), None, "to the millisecond");
+        let both = [signing("Jefe", Some(1000)), signing("Jefe", None)];
+        assert_eq!((signer(&both, 999), signer(&both, 1000)), (Some(0), Some(1)));
+        assert_eq!(signer(&[], 0), None);
+        assert!(!format!("{both:?}").contains("Jefe"));
     }
 
     #[test]

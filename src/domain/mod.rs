@@ -31,7 +31,7 @@ pub use catalogue::{
     Becomes, Condition, Entry, Http, Says, Topic, Word, anchor, catalogue, conditions, entry,
 };
 pub use claims::{Userinfo, UserinfoError};
-pub use event::{Envelope, MAX_WEBHOOK_BYTES, verify_signature};
+pub use event::{Envelope, MAX_WEBHOOK_BYTES, SigningSecret, verify_signature};
 pub use id::{EventId, IdError, RunId, SessionId, State};
 pub use name::{CallerName, ClientName, ConsumerName, NameError, ProviderSessionId, Scope};
 pub use next_step::NextStep;

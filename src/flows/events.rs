@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 
-use super::Flows;
+use super::{Client, Flows};
 use crate::{
     domain::{ClientName, ConsumerName, Reason, Refusal, SessionId, Viewer, WebhookSecret},
     store::{Consumer, Event, EventFilter, EventPage, StoreError, Trimmed},
@@ -185,8 +185,12 @@ impl Flows {
     /// # Errors
     /// The store's; the next time begins where this one stopped.
     pub async fn trim_events(&self) -> Result<Trimmed, StoreError> {
-        let secrets: Vec<WebhookSecret> =
-            self.clients.values().flat_map(|client| client.webhook_secrets.iter().cloned()).collect();
+        let now = self.now().wall;
+        let in_force = |client: &Client| -> Vec<WebhookSecret> {
+            let secrets = client.webhook_secrets.iter().filter(|secret| secret.is_in_force(now));
+            secrets.map(|secret| secret.secret.clone()).collect()
+        };
+        let secrets: Vec<_> = self.clients.values().flat_map(in_force).collect();
         let mut sum = Trimmed::default();
         loop {
             let bite = self.store.trim(self.now(), self.event_limits, &secrets).await?;

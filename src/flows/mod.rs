@@ -28,13 +28,13 @@ pub use self::{
     events::EventQuery,
     gate::BudgetStatus,
     start::{Start, StartAnswer},
-    webhook::{IngestAnswer, Webhook},
+    webhook::{Forgery, IngestAnswer, Webhook, WebhookCounts},
 };
 use self::{events::OpenStreams, flight::Flights, gate::Gates, ids::IdSource};
 use crate::{
     domain::{
-        ApiKey, BudgetTerms, ClientName, Clock, Moment, Reason, Refusal, Session, SessionId, Viewer,
-        WebhookSecret,
+        ApiKey, BudgetTerms, ClientName, Clock, Moment, Reason, Refusal, Session, SessionId, SigningSecret,
+        Viewer,
     },
     provider::Provider,
     store::{EventLimits, Store, StoreError, StoreStatus, Swept},
@@ -60,8 +60,8 @@ pub struct Client {
     pub test_mode: bool,
     /// What a callback's `iss` must be (RFC 9207), where it is checked.
     pub issuer: Option<String>,
-    /// The secrets in force that webhooks are signed with.
-    pub webhook_secrets: Vec<WebhookSecret>,
+    /// The secrets that webhooks may be signed with, those included whose end has come.
+    pub webhook_secrets: Vec<SigningSecret>,
     /// How many token requests the provider takes.
     pub token_budget: BudgetTerms,
     /// How many session queries it takes.
@@ -87,6 +87,8 @@ pub struct Flows {
     tasks: TaskTracker,
     /// The rate budgets of all clients.
     gates: BTreeMap<ClientName, Gates>,
+    /// What became of webhooks, by client.
+    webhooks: BTreeMap<ClientName, webhook::Counter>,
     /// Callbacks on their way to an outcome, by session and callback.
     completions: Flights<(SessionId, [u8; 32]), Landing<Session>>,
     /// Questions to the provider under way, by session.
@@ -109,7 +111,10 @@ impl Flows {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let ids = IdSource::after(store.newest());
-        let clients = clients.into_iter().map(|client| (client.name.clone(), client)).collect();
+        let clients: BTreeMap<_, _> =
+            clients.into_iter().map(|client| (client.name.clone(), client)).collect();
+        let webhooks =
+            clients.values().map(|client| (client.name.clone(), webhook::Counter::new(client))).collect();
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
         let gates = gate::gates(&clients, &store, &clock, &stopping);
@@ -126,6 +131,7 @@ impl Flows {
             stopping,
             tasks,
             gates,
+            webhooks,
         }
     }
 
@@ -169,6 +175,11 @@ impl Flows {
         let name =
             ClientName::parse(name).map_err(|rule| Refusal::field("client", format!("must be {rule}")))?;
         viewer.clients.get(&name).and_then(|name| self.clients.get(name)).ok_or_else(unknown)
+    }
+
+    /// The client of that name, for whoever is no caller: the sender of a webhook shows by its signature who he is.
+    pub fn client_named(&self, name: &str) -> Option<&Client> {
+        self.clients.get(&ClientName::parse(name).ok()?)
     }
 
     /// Ends what would go on for ever, streams, and what would begin anew, retries. Call it when the daemon stops.

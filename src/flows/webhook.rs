@@ -1,12 +1,19 @@
 //! Taking in a webhook: verified before it is read, durable before it is acknowledged.
+//!
+//! There are two ways in, `IngestWebhook` and the HTTP listener, and one function behind both, so that each knows the
+//! other's duplicates.
 
-use super::{Flows, ids::random};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Client, Flows, ids::random};
 use crate::{
-    domain::{Envelope, EventId, Reason, Refusal, SessionId, Stage, Viewer, verify_signature},
+    domain::{
+        ClientName, Envelope, EventId, Moment, Reason, Refusal, SessionId, SigningSecret, Stage, Viewer,
+    },
     store::{Event, Ingested, NewEvent},
 };
 
-/// A webhook as it was received.
+/// A webhook that a caller received and hands on.
 pub struct Webhook {
     /// Who hands it on.
     pub viewer: Viewer,
@@ -28,28 +35,160 @@ pub struct IngestAnswer {
     pub session: Option<SessionId>,
 }
 
+/// Why a webhook is refused before the store hears of it. For the log: the sender is told the same of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgery {
+    /// No signature, or several.
+    NotOneSignature,
+    /// The signature is malformed, or of other bytes, or made with another secret.
+    BadSignature,
+}
+
+impl Forgery {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NotOneSignature => "not one signature",
+            Self::BadSignature => "bad signature",
+        }
+    }
+}
+
+/// What became of a client's webhooks since the daemon started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebhookCounts {
+    /// Verified, duplicates too, by the secret that fitted, in the order of the configuration.
+    pub verified: Vec<u64>,
+    /// Refused for their signature.
+    pub refused: u64,
+}
+
+/// Counts a client's webhooks, and sees to it that a flood of forgeries is none in the log.
+#[derive(Debug)]
+pub(super) struct Counter {
+    verified: Vec<AtomicU64>,
+    refused: AtomicU64,
+    /// From when on the next refusal is told, milliseconds of the boot clock.
+    quiet_until: AtomicU64,
+}
+
+/// How long the log says nothing of further forgeries for a client, milliseconds.
+const QUIET: u64 = 1000;
+
+impl Counter {
+    pub(super) fn new(client: &Client) -> Self {
+        let verified = client.webhook_secrets.iter().map(|_| AtomicU64::default()).collect();
+        Self { verified, refused: AtomicU64::default(), quiet_until: AtomicU64::default() }
+    }
+
+    fn verified(&self, secret: usize) {
+        if let Some(count) = self.verified.get(secret) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One more is refused; answers how many were so far where the log is to hear of it.
+    fn refused(&self, now: Moment) -> Option<u64> {
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        let now = now.boot.millis;
+        let quiet_until = self.quiet_until.load(Ordering::Relaxed);
+        let next = now.saturating_add(QUIET);
+        let is_told = now >= quiet_until
+            && self
+                .quiet_until
+                .compare_exchange(quiet_until, next, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        is_told.then_some(refused)
+    }
+
+    fn counts(&self) -> WebhookCounts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        WebhookCounts { verified: self.verified.iter().map(read).collect(), refused: read(&self.refused) }
+    }
+}
+
 impl Flows {
-    /// Verifies a webhook, keeps it once, and moves the session that it is about.
+    /// Takes in a webhook that a caller hands on.
     ///
     /// # Errors
-    /// `CLIENT_UNKNOWN`, `WEBHOOK_SIGNATURE_INVALID` (nothing is written), the store's.
+    /// `CLIENT_UNKNOWN`, and those of [`Flows::take_in`].
     pub async fn ingest(&self, webhook: Webhook) -> Result<IngestAnswer, Refusal> {
         let Webhook { viewer, client, body, signature } = webhook;
         let client = self.client(&viewer, &client)?;
-        let secrets = client.webhook_secrets.iter().map(|secret| secret.expose().as_bytes());
-        let Some(secret) =
-            verify_signature(&body, &signature, secrets).and_then(|fit| client.webhook_secrets.get(fit))
-        else {
-            let reason = Reason::WebhookSignatureInvalid;
-            tracing::warn!(%reason, client = %client.name, bytes = body.len(), "a webhook was refused");
-            return Err(Refusal::at(Stage::Webhook, reason));
-        };
-        let now = self.now();
-        let envelope = Envelope::read(&body);
-        let id = EventId::new(now.wall, random()?);
-        let new = NewEvent { id, client: client.name.clone(), body, envelope, secret: secret.clone() };
-        let Ingested { event, duplicate, session } = self.store.ingest(now, new).await?;
+        let Ingested { event, duplicate, session } = self.take_in(client, body, &signature).await?;
         let session = session.filter(|session| viewer.sees(session)).map(|session| session.id);
         Ok(IngestAnswer { event, duplicate, session })
+    }
+
+    /// Verifies a webhook, keeps it once, and moves the session that it is about. Durable when it answers.
+    ///
+    /// # Errors
+    /// `WEBHOOK_SIGNATURE_INVALID` (nothing is written), the store's.
+    pub async fn take_in(
+        &self,
+        client: &Client,
+        body: Vec<u8>,
+        signature: &str,
+    ) -> Result<Ingested, Refusal> {
+        let now = self.now();
+        let signer = SigningSecret::signer(&client.webhook_secrets, &body, signature, now.wall);
+        let Some((index, signing)) =
+            signer.and_then(|index| Some((index, client.webhook_secrets.get(index)?)))
+        else {
+            return Err(self.forged(client, Forgery::BadSignature, body.len()));
+        };
+        if let Some(counter) = self.webhooks.get(&client.name) {
+            counter.verified(index);
+        }
+        let envelope = Envelope::read(&body);
+        let id = EventId::new(now.wall, random()?);
+        let new =
+            NewEvent { id, client: client.name.clone(), body, envelope, secret: signing.secret.clone() };
+        Ok(self.store.ingest(now, new).await?)
+    }
+
+    /// Refuses what claims to be a webhook of a client: it is counted, and told in the log at most once a second. `bytes`
+    /// is how long its body is, as far as it was read.
+    pub fn forged(&self, client: &Client, forgery: Forgery, bytes: usize) -> Refusal {
+        let reason = Reason::WebhookSignatureInvalid;
+        let told = self.webhooks.get(&client.name).and_then(|counter| counter.refused(self.now()));
+        if let Some(refused) = told {
+            let what = forgery.as_str();
+            tracing::warn!(
+                %reason, client = %client.name, what, bytes, refused,
+                "a webhook with a bad signature was refused; `refused` counts all since the start"
+            );
+        }
+        Refusal::at(Stage::Webhook, reason)
+    }
+
+    /// What became of a client's webhooks since the daemon started.
+    pub fn webhook_counts(&self, client: &ClientName) -> Option<WebhookCounts> {
+        self.webhooks.get(client).map(Counter::counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{BootTime, Timestamp};
+
+    fn at(millis: u64) -> Moment {
+        Moment { wall: Timestamp::from_millis(0), boot: BootTime { boot: 1, millis } }
+    }
+
+    #[test]
+    fn a_flood_of_forgeries_is_counted_and_told_once_a_second() {
+        let counter = Counter {
+            verified: vec![AtomicU64::default(), AtomicU64::default()],
+            refused: AtomicU64::default(),
+            quiet_until: AtomicU64::default(),
+        };
+        assert_eq!(counter.refused(at(5000)), Some(1));
+        for _ in 0..1000 {
+            assert_eq!(counter.refused(at(5999)), None);
+        }
+        assert_eq!(counter.refused(at(6000)), Some(1002), "with those that were not told");
+        counter.verified(1);
+        assert_eq!(counter.counts(), WebhookCounts { verified: vec![0, 1], refused: 1002 });
     }
 }

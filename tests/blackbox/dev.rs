@@ -46,6 +46,7 @@ async fn it_prints_a_flow_that_works() {
         .unwrap();
     let decided: Value = decide.json().await.unwrap();
     let callback = decided["callback_url"].as_str().unwrap();
+    assert!(addresses["webhooks"].ends_with("/webhooks/demo"), "{text}");
     let page = http.get(callback).send().await.unwrap();
     assert_eq!(page.headers()["referrer-policy"], "no-referrer");
     let page = page.text().await.unwrap();
@@ -57,6 +58,9 @@ async fn it_prints_a_flow_that_works() {
     let token = std::fs::read_to_string(format!("{}/caller.token", addresses["data"])).unwrap();
     let mut client = Client::tcp(addresses["grpc"], Some(token.trim())).await;
     assert_eq!(client.status().await.unwrap().store.unwrap().sessions, 1);
+    // The sandbox told of the decision: each question is a request of its own, so that this does not spin.
+    let told = async { while client.status().await.unwrap().store.unwrap().events == 0 {} };
+    tokio::time::timeout(std::time::Duration::from_secs(60), told).await.expect("the sandbox's webhook");
 
     send_signal(&process.0, rustix::process::Signal::INT);
     assert!(process.0.wait().unwrap().success());

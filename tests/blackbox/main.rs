@@ -21,4 +21,6 @@ mod main_job;
 mod revoke;
 mod session;
 mod support;
+mod webhook_input;
+mod webhook_listener;
 mod webhooks;

@@ -15,7 +15,7 @@ use super::{
     section::Section,
     value::duration,
 };
-use crate::domain::{ApiKey, ClientName, ClientSecret, WebhookSecret};
+use crate::domain::{ApiKey, ClientName, ClientSecret, SigningSecret, WebhookSecret};
 
 /// Parameters of the authorization URL that the daemon sets.
 const OWN_PARAMETERS: [&str; 6] =
@@ -57,8 +57,8 @@ pub struct Client {
     pub client_secret: ClientSecret,
     /// The key for session queries, printable ASCII without spaces. By default the client id.
     pub api_key: ApiKey,
-    /// What webhooks may be signed with, all of them in force; may be empty.
-    pub webhook_secrets: Vec<WebhookSecret>,
+    /// What webhooks may be signed with, each until its end; may be empty.
+    pub webhook_secrets: Vec<SigningSecret>,
     /// Where the provider may send browsers back to, byte for byte; at least one, absolute, without fragment.
     pub redirect_uris: Vec<String>,
     /// Whether a start without a binding is refused. By default for live keys alone.
@@ -154,7 +154,7 @@ fn client(mut section: Section<'_>, names: &mut BTreeSet<ClientName>) -> Option<
     let client_secret = secret_file::required(&mut section, CLIENT_SECRET);
     let api_key = secret_file::optional(&mut section, API_KEY).and_then(|secret| api_key(&section, &secret));
     section.refuse("webhook_secret", "secrets are files: name them in webhook_secret_files");
-    let webhook_secrets = secret_file::list(&mut section, WEBHOOK_SECRETS);
+    let webhook_secrets = secret_file::list_with_ends(&mut section, WEBHOOK_SECRETS);
     let redirect_uris = redirect_uris(&mut section);
     let require_binding = section.boolean("require_binding");
     let share = section.boolean("share");
@@ -180,7 +180,10 @@ fn client(mut section: Section<'_>, names: &mut BTreeSet<ClientName>) -> Option<
         api_key: api_key.unwrap_or_else(|| client_id.clone()),
         webhook_secrets: webhook_secrets
             .iter()
-            .map(|secret| WebhookSecret::new(secret.text.as_str()))
+            .map(|(secret, until)| SigningSecret {
+                secret: WebhookSecret::new(secret.text.as_str()),
+                until: *until,
+            })
             .collect(),
         redirect_uris,
         require_binding: require_binding.unwrap_or_else(|| key.starts_with(LIVE_KEY)),

@@ -24,6 +24,13 @@ pub struct Grpc {
     pub insecure: bool,
 }
 
+/// What is served over plain HTTP; by default nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Http {
+    /// Where webhooks are received. Any address: each webhook is signed, and TLS ends in front of the daemon.
+    pub webhooks: Option<SocketAddr>,
+}
+
 /// What is kept, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
@@ -71,10 +78,7 @@ pub(super) fn grpc(root: &mut Section<'_>) -> Grpc {
     });
     let unix = unix.map(|path| section.document().resolve(&path));
     let insecure = section.boolean("insecure").unwrap_or(false);
-    let tcp = section.parsed("tcp", |text| {
-        text.parse::<SocketAddr>()
-            .map_err(|_| "must be an IP address and a port, such as \"127.0.0.1:50051\"".to_owned())
-    });
+    let tcp = section.parsed("tcp", address);
     section.refuse(
         "tls",
         "TLS is not supported by this version; remove it, and use unix, or tcp on loopback with insecure = true",
@@ -99,14 +103,17 @@ pub(super) fn grpc(root: &mut Section<'_>) -> Grpc {
     Grpc { unix, tcp, insecure }
 }
 
-/// Nothing of `[http]` is served yet, and a key that does nothing must not look as if it did.
-pub(super) fn http(root: &mut Section<'_>) {
-    let mut section = root.refuse_section("http", "is not supported by this version; remove the section");
-    section.refuse(
-        "webhooks",
-        "webhooks are not received over HTTP by this version; remove it, and pass them on with IngestWebhook",
-    );
+pub(super) fn http(root: &mut Section<'_>) -> Http {
+    let mut section = root.table("http");
+    let webhooks = section.parsed("webhooks", address);
     section.refuse("ops", "this version has no such listener; remove it, and ask the gRPC health service");
+    section.finish();
+    Http { webhooks }
+}
+
+/// Where something listens.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "must be an IP address and a port, such as \"127.0.0.1:50051\"".to_owned())
 }
 
 pub(super) fn store(root: &mut Section<'_>) -> Option<StoreConfig> {

@@ -24,7 +24,7 @@ use std::{
 pub use self::{
     caller::Caller,
     client::{Client, Endpoints, Limits, Timeouts},
-    daemon::{Grpc, Keys, StoreConfig},
+    daemon::{Grpc, Http, Keys, StoreConfig},
     problem::{Problem, Problems},
 };
 use self::{document::Document, section::Section};
@@ -52,6 +52,8 @@ impl Environment {
 pub struct Config {
     /// Where callers reach the daemon.
     pub grpc: Grpc,
+    /// What is served over plain HTTP.
+    pub http: Http,
     /// What is kept, and where.
     pub store: StoreConfig,
     /// What the store is sealed with.
@@ -116,12 +118,12 @@ impl Config {
 
     fn read_sections(mut root: Section<'_>) -> Option<Self> {
         let grpc = daemon::grpc(&mut root);
-        daemon::http(&mut root);
+        let http = daemon::http(&mut root);
         let store = daemon::store(&mut root);
         let keys = daemon::keys(&mut root);
         let (clients, names) = client::clients(&mut root);
         let callers = caller::callers(&mut root, &names);
         root.finish();
-        Some(Self { grpc, store: store?, keys: keys?, clients, callers })
+        Some(Self { grpc, http, store: store?, keys: keys?, clients, callers })
     }
 }

@@ -12,8 +12,10 @@ use zeroize::Zeroizing;
 
 use super::{
     document::{At, Found},
-    section::Section,
+    section::{Item, Section},
+    value::instant,
 };
+use crate::domain::Timestamp;
 
 /// Longest secret worth reading, bytes.
 const LONGEST: u64 = 64 * 1024;
@@ -70,6 +72,44 @@ pub(super) fn list(section: &mut Section<'_>, keys: SecretKeys) -> Vec<Secret> {
         credentials.into_iter().flatten().filter_map(|credential| read_credential(section, credential)),
     );
     secrets
+}
+
+/// A list of secrets, each with its end where it has one: an entry is a name, or a table with `file` (or `credential`)
+/// and `until`.
+pub(super) fn list_with_ends(
+    section: &mut Section<'_>,
+    keys: SecretKeys,
+) -> Vec<(Secret, Option<Timestamp>)> {
+    refuse_inline(section, keys);
+    let mut secrets = Vec::new();
+    for item in section.strings_or_tables(keys.file) {
+        secrets.extend(with_end(section, item, "file", read_file));
+    }
+    for item in section.strings_or_tables(keys.credential) {
+        secrets.extend(with_end(section, item, "credential", read_credential));
+    }
+    refuse_both(section, keys);
+    secrets
+}
+
+fn with_end<'d>(
+    section: &Section<'d>,
+    item: Item<'d>,
+    key: &'static str,
+    read: impl Fn(&Section<'d>, Found<&str>) -> Option<Secret>,
+) -> Option<(Secret, Option<Timestamp>)> {
+    match item {
+        Item::Text(name) => Some((read(section, name)?, None)),
+        Item::Table(mut entry) => {
+            entry.missing(key, "name the secret");
+            let secret = entry.string(key).and_then(|name| read(section, name));
+            let has_end = entry.has("until");
+            let until = entry.parsed("until", instant);
+            entry.finish();
+            // An end that cannot be read is a problem already; the secret must not look as if it had none.
+            if has_end && until.is_none() { None } else { Some((secret?, until)) }
+        }
+    }
 }
 
 fn remedy(keys: SecretKeys) -> String {

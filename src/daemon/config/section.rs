@@ -97,19 +97,6 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// Reports a section that is known, yet not to be used; it is handed out for what there is to say of its keys.
-    pub(super) fn refuse_section(&mut self, key: &'static str, message: &str) -> Section<'d> {
-        self.refuse(key, message);
-        let table = self.table.and_then(|table| table.get(key)).and_then(|value| value.get_ref().as_table());
-        Section::new(
-            self.document,
-            table,
-            self.kind_of(key),
-            format!("{}{key}.", self.prefix),
-            self.at(key).line,
-        )
-    }
-
     fn value(&mut self, key: &'static str) -> Option<&'d Spanned<DeValue<'d>>> {
         self.asked.insert(key);
         self.table?.get(key)
@@ -185,6 +172,29 @@ impl<'d> Section<'d> {
             }
         }
         Some(found)
+    }
+
+    /// An array whose items are strings, or tables that say more; none if the key is not there.
+    pub(super) fn strings_or_tables(&mut self, key: &'static str) -> Vec<Item<'d>> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let Some(items) = value.get_ref().as_array() else {
+            self.mismatch(&self.at(key), "an array of strings, [\"…\"]", value.get_ref());
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let at = self.place(&format!("{key}[{index}]"), Some(item.span()));
+            if let Some(value) = item.get_ref().as_str() {
+                found.push(Item::Text(Found { value, at }));
+            } else if let Some(table) = item.get_ref().as_table() {
+                let prefix = format!("{}.", at.key);
+                let section = Section::new(self.document, Some(table), self.kind_of(key), prefix, at.line);
+                found.push(Item::Table(section));
+            } else {
+                self.mismatch(&at, "a string in quotes, or a table", item.get_ref());
+            }
+        }
+        found
     }
 
     /// A table of strings whose keys are free.
@@ -274,6 +284,14 @@ impl<'d> Section<'d> {
                 .problem(&self.place(&plain(name), Some(key.span())), format!("unknown {what}; {remedy}"));
         }
     }
+}
+
+/// An item of an array that may be short or long.
+pub(super) enum Item<'d> {
+    /// A string.
+    Text(Found<&'d str>),
+    /// A table.
+    Table(Section<'d>),
 }
 
 /// A key as it would be written.

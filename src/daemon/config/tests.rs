@@ -140,6 +140,7 @@ fn the_least_configuration_has_defaults() {
     let host = Host::new();
     let config = host.good(&with(Lines::default()));
     assert_eq!(config.grpc, Grpc { unix: Some(host.path("cairld.sock")), tcp: None, insecure: false });
+    assert_eq!(config.http, Http::default());
     let store = StoreConfig {
         path: host.path("cairld.redb"),
         cache_bytes: 64 << 20,
@@ -181,17 +182,18 @@ fn everything_can_be_set() {
         store: "cache = \"1GiB\"\nretention = \"365d\"\nbackend = \"redb\"",
         keys: "files = [\"second.key\", \"store.key\"]",
         client: "-client_id_file\nclient_id_credential = \"shop.id\"\napi_key_file = \"token\"\n\
-                 webhook_secret_files = [\"webhook\", \"client_secret\"]\nshare = true\nrequire_binding = false\n\
+                 webhook_secret_files = [\"webhook\", { file = \"client_secret\", until = \"2026-12-01T00:00:00Z\" }]\nshare = true\nrequire_binding = false\n\
                  base_url = \"http://localhost:8080/cairl/\"\nissuer = \"https://cairl.app\"\n\
                  authorize_params = { response_type = \"code\" }\nca_file = \"ca.pem\"\n\
                  proxy = \"http://proxy.internal:3128\"\nendpoints.token = \"https://id.example/token\"\n\
                  timeouts = { connect = \"1s\", request = \"2s\" }\nlimits = { token_per_minute = 1_000 }",
         caller: "gid = 7\ntoken_file = \"token\"\nrpcs = [\"GetSession\", \"GetAccessToken\", \"GetStatus\"]\n\
                  events = true\naccess_token = true\nadmin = true",
-        end: "[[client]]\nname = \"other\"\nbase_url = \"https://cairl.app\"\nclient_id_file = \"test_id\"\n\
+        end: "[http]\nwebhooks = \"0.0.0.0:8980\"\n[[client]]\nname = \"other\"\nbase_url = \"https://cairl.app\"\nclient_id_file = \"test_id\"\n\
               client_secret_file = \"client_secret\"\nredirect_uris = [\"app.example:/cb\"]\n",
     }));
     assert_eq!(config.grpc.tcp, Some("[::1]:50051".parse().unwrap()));
+    assert_eq!(config.http.webhooks, Some("0.0.0.0:8980".parse().unwrap()), "any address");
     assert_eq!(config.store.cache_bytes, 1 << 30);
     assert_eq!(config.keys.first.expose().as_str(), MasterKeyText::new(8).0, "the first seals");
     assert_eq!(config.keys.others.len(), 1);
@@ -200,7 +202,9 @@ fn everything_can_be_set() {
     assert_eq!(client.api_key.expose(), TOKEN);
     assert_eq!(client.endpoints.token.as_str(), "https://id.example/token");
     assert_eq!(client.endpoints.revoke.as_str(), "http://localhost:8080/cairl/api/oauth/revoke");
-    assert_eq!(client.webhook_secrets.len(), 2);
+    let ends: Vec<_> =
+        client.webhook_secrets.iter().map(|secret| secret.until.map(|until| until.as_millis())).collect();
+    assert_eq!(ends, [None, Some(1_796_083_200_000)]);
     assert_eq!(client.authorize_params.get("response_type").map(String::as_str), Some("code"));
     assert!(client.ca_pem.is_some() && client.proxy.is_some() && client.issuer.is_some());
     assert_eq!(client.limits, Limits { token_per_minute: 1000, session_per_minute: 60 });

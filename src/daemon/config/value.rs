@@ -1,6 +1,8 @@
-//! Spans of time and amounts of memory, as people write them.
+//! Spans of time, points in time and amounts of memory, as people write them.
 
 use std::time::Duration;
+
+use crate::domain::Timestamp;
 
 /// A span of time within limits; `example` shows the form.
 pub(super) fn duration(
@@ -20,6 +22,15 @@ fn span(span: Duration) -> String {
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
     let whole = units.into_iter().find(|(unit, _)| millis >= *unit && millis.is_multiple_of(*unit));
     whole.map_or_else(|| format!("{millis}ms"), |(unit, letter)| format!("{}{letter}", millis / unit))
+}
+
+/// A point in time, as RFC 3339 has it.
+pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
+    let parsed = text.parse::<jiff::Timestamp>().ok();
+    parsed
+        .and_then(|instant| u64::try_from(instant.as_millisecond()).ok())
+        .map(Timestamp::from_millis)
+        .ok_or_else(|| "must be a time with its offset, such as \"2026-12-01T00:00:00Z\"".to_owned())
 }
 
 /// An amount of memory from 1 MiB to 64 GiB, bytes.
@@ -57,6 +68,22 @@ mod tests {
         for bad in ["", "24", "h", "59s", "0s", "366d", "-1h", "99999999999999999999y", "tomorrow"] {
             let message = parse(bad).unwrap_err();
             assert_eq!(message, "must be a span of time from 1m to 365d, such as \"24h\"", "{bad}");
+        }
+    }
+
+    #[test]
+    fn instants_have_an_offset() {
+        assert_eq!(instant("2026-12-01T00:00:00Z"), Ok(Timestamp::from_millis(1_796_083_200_000)));
+        assert_eq!(instant("2026-12-01T01:00:00+01:00"), instant("2026-12-01T00:00:00Z"));
+        for bad in [
+            "",
+            "2026-12-01",
+            "2026-12-01T00:00:00",
+            "2026-13-01T00:00:00Z",
+            "1960-01-01T00:00:00Z",
+            "tomorrow",
+        ] {
+            assert!(instant(bad).is_err(), "{bad}");
         }
     }
 

@@ -23,7 +23,7 @@ use self::{
     place::{Addresses, Files, cannot},
 };
 use super::{
-    config::{Config, Environment, Grpc, load},
+    config::{Config, Environment, Grpc, Http, load},
     exit::{Failure, say},
     listener::Listeners,
     run::run,
@@ -44,6 +44,9 @@ pub(super) struct Options {
     /// Where the sandbox listens; a free port by default.
     #[arg(long, value_name = "ADDR")]
     sandbox: Option<SocketAddr>,
+    /// Where webhooks are received over HTTP on loopback; a free port by default.
+    #[arg(long, value_name = "ADDR")]
+    webhooks: Option<SocketAddr>,
     /// The folder for the store, the socket and the secrets, kept afterwards; by default a temporary one.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -62,13 +65,19 @@ pub(super) async fn dev(options: Options) -> Result<(), Failure> {
     let (grpc, grpc_address) = bind(options.grpc).await?;
     let (sandbox_listener, sandbox_address) = bind(options.sandbox).await?;
     let (callback_listener, callback_address) = bind(None).await?;
-    let addresses = Addresses { grpc: grpc_address, sandbox: sandbox_address, callback: callback_address };
+    let (webhooks, webhooks_address) = bind(options.webhooks).await?;
+    let addresses = Addresses {
+        grpc: grpc_address,
+        sandbox: sandbox_address,
+        callback: callback_address,
+        webhooks: webhooks_address,
+    };
 
     let client = sandbox_client(&files, &addresses)?;
     let config = configuration(&files, &addresses)?;
     let socket = files.path("cairld.sock");
     let unix = bind_socket(&config).await?;
-    let listeners = Listeners { unix: Some((unix, socket)), tcp: Some(grpc) };
+    let listeners = Listeners { unix: Some((unix, socket)), tcp: Some(grpc), webhooks: Some(webhooks) };
 
     let settings = sandbox::Settings { clients: vec![client], ..sandbox::Settings::default() };
     let sandbox = sandbox::run(sandbox_listener, settings, std::future::pending());
@@ -108,7 +117,7 @@ async fn bind(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
 async fn bind_socket(config: &Config) -> Result<UnixListener, Failure> {
     let unavailable = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Unavailable, error);
     let unix_only = Grpc { tcp: None, ..config.grpc.clone() };
-    let bound = Listeners::bind(&unix_only).await.map_err(|error| unavailable(&error))?;
+    let bound = Listeners::bind(&unix_only, &Http::default()).await.map_err(|error| unavailable(&error))?;
     bound.unix.map(|(listener, _)| listener).ok_or_else(|| unavailable(&"no Unix socket is configured"))
 }
 
@@ -117,8 +126,8 @@ fn sandbox_client(files: &Files, addresses: &Addresses) -> Result<sandbox::Clien
         client_id: files.secret("client.id", &format!("cairl_test_{}", random_text()?))?,
         client_secret: files.secret("client.secret", &random_text()?)?,
         redirect_uris: vec![addresses.redirect_uri()],
-        webhook_url: None,
-        webhook_secret: None,
+        webhook_url: Some(addresses.webhook_url()),
+        webhook_secret: Some(files.secret("webhook.secret", &random_text()?)?),
         name: Some("Demo shop".to_owned()),
     })
 }
@@ -129,13 +138,15 @@ fn configuration(files: &Files, addresses: &Addresses) -> Result<Config, Failure
     getrandom::fill(&mut key).map_err(|error| Failure::new(ExitCode::OsErr, error))?;
     files.secret("store.key", &MasterKey::new(key).expose())?;
     files.secret("caller.token", &random_text()?)?;
-    files.secret("webhook.secret", &random_text()?)?;
     let text = format!(
         r#"# Written anew by each `cairld dev`.
 [grpc]
 unix = "cairld.sock"
 tcp = "{grpc}"
 insecure = true
+
+[http]
+webhooks = "{webhooks}"
 
 [store]
 path = "cairld.redb"
@@ -162,6 +173,7 @@ access_token = true
 admin = true
 "#,
         grpc = addresses.grpc,
+        webhooks = addresses.webhooks,
         sandbox = addresses.sandbox,
         redirect_uri = addresses.redirect_uri(),
         uid = rustix::process::geteuid().as_raw(),
@@ -193,6 +205,7 @@ async fn greet(files: &Files, addresses: &Addresses) -> Result<(), Failure> {
   unix        {unix}
   sandbox     http://{sandbox}
   callback    {callback}
+  webhooks    {webhooks}
   data        {data}
 
 1. Be the user: open this in a browser and answer the page. It lives for thirty minutes.
@@ -221,6 +234,7 @@ Ctrl-C ends it.",
         unix = files.path("cairld.sock").display(),
         sandbox = addresses.sandbox,
         callback = addresses.redirect_uri(),
+        webhooks = addresses.webhook_url(),
         data = files.folder.display(),
         url = started.authorization_url,
         decide = commands.decide(&started.authorization_url),

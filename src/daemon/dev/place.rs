@@ -39,11 +39,16 @@ pub(super) struct Addresses {
     pub(super) grpc: SocketAddr,
     pub(super) sandbox: SocketAddr,
     pub(super) callback: SocketAddr,
+    pub(super) webhooks: SocketAddr,
 }
 
 impl Addresses {
     pub(super) fn redirect_uri(&self) -> String {
         format!("http://{}/callback", self.callback)
+    }
+
+    pub(super) fn webhook_url(&self) -> String {
+        format!("http://{}/webhooks/demo", self.webhooks)
     }
 }
 

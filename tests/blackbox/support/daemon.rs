@@ -91,9 +91,21 @@ impl Daemon {
 
     /// Waits until its log says so.
     pub fn says(&self, words: &str) {
+        self.line(words);
+    }
+
+    /// Waits until its log says so; answers the line.
+    fn line(&self, words: &str) -> String {
         let text = self.log.text.lock().unwrap();
         let waited = self.log.grown.wait_timeout_while(text, SURELY, |text| !text.contains(words)).unwrap();
-        assert!(!waited.1.timed_out(), "nothing of {words:?} in the log:\n{}", waited.0);
+        let line = waited.0.lines().find(|line| line.contains(words));
+        line.unwrap_or_else(|| panic!("nothing of {words:?} in the log:\n{}", waited.0)).to_owned()
+    }
+
+    /// Where it receives webhooks.
+    pub fn webhooks(&self) -> String {
+        let line: serde_json::Value = serde_json::from_str(&self.line("\"serving webhooks\"")).unwrap();
+        line["address"].as_str().unwrap().to_owned()
     }
 
     /// `kill -9`, and waits until it is gone.
@@ -105,6 +117,11 @@ impl Daemon {
     /// Asks it to stop; answers how it ended and its log.
     pub fn terminate(mut self) -> (ExitStatus, String) {
         self.signal(rustix::process::Signal::TERM);
+        self.end()
+    }
+
+    /// Waits until it has ended, which it was asked to; answers how, and its log.
+    pub fn wait(mut self) -> (ExitStatus, String) {
         self.end()
     }
 

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod grpc;
+pub mod http;
 mod provider;
 
 use std::{
@@ -27,7 +28,7 @@ pub use self::{
 pub const REDIRECT_URI: &str = "http://127.0.0.1:8910/callback";
 pub const WEBHOOK_SECRET: &str = "whsec_0123456789abcdef0123456789abcdef";
 /// How long something may take that surely happens; only what is broken takes so long.
-const SURELY: Duration = Duration::from_secs(60);
+pub const SURELY: Duration = Duration::from_secs(60);
 /// Token of the caller `checkout`.
 pub const CHECKOUT: &str = "tok_checkout_0123456789abcdef0123456789";
 /// Token of the caller `other`, who may use the same client and sees nothing of `checkout`'s.
@@ -89,6 +90,9 @@ impl World {
 unix = "cairld.sock"
 tcp = "127.0.0.1:0"
 insecure = true
+
+[http]
+webhooks = "127.0.0.1:0"
 
 [store]
 path = "cairld.redb"
@@ -193,8 +197,13 @@ impl Client {
 
 /// The signature header of a webhook body.
 pub fn signature(body: &[u8]) -> String {
+    signature_by(WEBHOOK_SECRET, body)
+}
+
+/// The same with another secret.
+pub fn signature_by(secret: &str, body: &[u8]) -> String {
     use hmac::{Hmac, KeyInit, Mac};
-    let mac = Hmac::<sha2::Sha256>::new_from_slice(WEBHOOK_SECRET.as_bytes()).unwrap();
+    let mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     let digest = mac.chain_update(body).finalize().into_bytes();
     format!("sha256={}", data_encoding::HEXLOWER.encode(&digest))
 }

@@ -4,7 +4,7 @@ use cairld::sandbox;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot};
 
-use super::{REDIRECT_URI, SURELY};
+use super::{REDIRECT_URI, SURELY, WEBHOOK_SECRET};
 
 pub const CLIENT_ID: &str = "cairl_test_0123456789abcdef";
 pub const CLIENT_SECRET: &str = "cs_0123456789abcdef0123456789abcdef";
@@ -62,6 +62,32 @@ impl Provider {
             response.text().await.unwrap()
         );
         response.json().await.unwrap_or(Value::Null)
+    }
+
+    /// Webhooks of the client go there from now on.
+    pub async fn deliver_webhooks_to(&self, url: &str) {
+        let client = json!({
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+            "redirect_uris": [REDIRECT_URI],
+            "webhook_url": url,
+            "webhook_secret": WEBHOOK_SECRET,
+        });
+        self.post("clients", client).await;
+    }
+
+    /// Waits until so many webhooks were acknowledged.
+    pub async fn webhooks_are_delivered(&self, count: usize) {
+        let url = format!("{}/sandbox/webhooks", self.url);
+        let delivered = async {
+            loop {
+                let list: Vec<Value> = self.http.get(&url).send().await.unwrap().json().await.unwrap();
+                if list.iter().filter(|delivery| delivery["fate"] == "delivered").count() >= count {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(SURELY, delivered).await.expect("deliveries");
     }
 
     /// Plays the user; answers the callback URL.

@@ -5,7 +5,8 @@ use crate::daemon::config::document::Document;
 
 const TEXT: &str = include_str!("../../../../docs/cairld.toml");
 /// Keys that have no default; what is commented out is an example.
-const WITHOUT_DEFAULT: [&str; 7] = ["tcp", "api_key_file", "issuer", "ca_file", "proxy", "gid", "token_file"];
+const WITHOUT_DEFAULT: [&str; 8] =
+    ["tcp", "webhooks", "api_key_file", "issuer", "ca_file", "proxy", "gid", "token_file"];
 
 /// The host that the file is written for, and the file as it reads there.
 fn host() -> (Host, String) {

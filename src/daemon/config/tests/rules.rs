@@ -104,6 +104,28 @@ fn clients() {
             shop("webhook_secret_files[0]"),
             "none: no such file; create it",
         ),
+        (
+            "webhook_secret_files = [{ until = \"2026-12-01T00:00:00Z\" }]",
+            shop("webhook_secret_files[0].file"),
+            "is missing: name the secret",
+        ),
+        (
+            "webhook_secret_files = [\"webhook\", { file = \"webhook\", until = \"2026-12-01\" }]",
+            shop("webhook_secret_files[1].until"),
+            "must be a time with its offset",
+        ),
+        (
+            "webhook_secret_files = [{ file = \"webhook\", untill = \"2026-12-01T00:00:00Z\" }]",
+            shop("webhook_secret_files[0].untill"),
+            "did you mean `until`?",
+        ),
+        ("webhook_secret_files = [5]", shop("webhook_secret_files[0]"), "a string in quotes, or a table"),
+        ("webhook_secret_files = \"webhook\"", shop("webhook_secret_files"), "must be an array"),
+        (
+            "webhook_secret_credentials = [{ credential = \"none\" }]",
+            shop("webhook_secret_credentials[0].credential"),
+            "none: no such file",
+        ),
         ("-redirect_uris", shop("redirect_uris"), "is missing"),
         ("redirect_uris = []", shop("redirect_uris"), "is empty"),
         ("redirect_uris = [\"/callback\"]", shop("redirect_uris[0]"), "must be an absolute URI"),
@@ -228,16 +250,20 @@ fn names_are_unique() {
 fn sections() {
     let host = Host::new();
     for (end, key, words) in [
-        ("[http]\n", "http", "is not supported by this version; remove the section"),
+        ("[http]\nops = \"127.0.0.1:9464\"", "http.ops", "ask the gRPC health service"),
+        ("[http]\nwebhooks = \"localhost:8980\"", "http.webhooks", "an IP address and a port"),
+        ("[http]\nwebhooks = 8980", "http.webhooks", "must be a string in quotes"),
+        ("[http]\nwebhook = \"x\"", "http.webhook", "did you mean `webhooks`?"),
         ("[grcp]\n", "grcp", "unknown section; did you mean `grpc`?"),
-        ("[telemetry]\n", "telemetry", "unknown section; known here: caller, client, grpc, keys, store"),
+        (
+            "[telemetry]\n",
+            "telemetry",
+            "unknown section; known here: caller, client, grpc, http, keys, store",
+        ),
     ] {
         wrong(&host, Lines { end, ..Lines::default() }, key, words);
     }
-    let http = "[http]\nwebhooks = \"127.0.0.1:8980\"\nops = \"127.0.0.1:9464\"\n";
-    let told = host.told(&with(Lines { end: http, ..Lines::default() }));
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[1].contains("http.webhooks: ") && told[2].contains("http.ops: "), "{told:?}");
+    host.good(&with(Lines { end: "[http]\n", ..Lines::default() }));
 
     let told = host.told("");
     let keys = ["grpc.unix", "store.path", "keys.files", "client", "caller"];
