@@ -95,6 +95,8 @@ step "building"
 cargo build --quiet --locked --bins
 
 step "starting cairld dev"
+# The log must be there before anybody waits for a line of it.
+: >"$log"
 cargo run --quiet --locked -- dev >"$log" 2>&1 &
 dev=$!
 grpc=$(printed grpc)

@@ -72,3 +72,35 @@ fn whatever_a_remedy_names_exists() {
     }
     assert!(count > 100, "{count} names were looked for");
 }
+
+/// The fenced blocks of a page: the language and the file that stand behind the fence, and the code inside.
+fn code_blocks(page: &str) -> Vec<(&str, Option<&str>, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        let Some(info) = line.strip_prefix("```") else { continue };
+        let (language, source) = info.split_once(' ').map_or((info, None), |(l, s)| (l, Some(s)));
+        let inside = lines.by_ref().take_while(|line| *line != "```");
+        blocks.push((language, source, inside.map(|line| format!("{line}\n")).collect()));
+    }
+    blocks
+}
+
+#[test]
+fn the_code_shown_to_clients_is_that_of_the_examples() {
+    let page = fs::read_to_string(root().join("docs/clients.md")).unwrap();
+    let mut shown = BTreeSet::new();
+    for (language, source, code) in code_blocks(&page) {
+        let Some(source) = source else {
+            assert_eq!(language, "sh", "only commands stand without the file that they are from:\n{code}");
+            continue;
+        };
+        let text =
+            fs::read_to_string(root().join(source)).unwrap_or_else(|error| panic!("{source}: {error}"));
+        // Whole lines: a block must not begin in the middle of one.
+        let is_there = text.starts_with(&code) || text.contains(&format!("\n{code}"));
+        assert!(is_there, "docs/clients.md shows what is not in {source}:\n{code}");
+        shown.insert(language);
+    }
+    assert_eq!(shown, BTreeSet::from(["go", "java", "js", "python"]));
+}
