@@ -3,7 +3,6 @@
 use data_encoding::BASE64URL_NOPAD;
 use sha2::{Digest, Sha256};
 use tokio_stream::{Stream, StreamExt};
-use tonic::Status;
 
 use super::{
     input::{Fields, session_id},
@@ -69,7 +68,7 @@ pub(super) async fn watch(
     flows: &Arc<Flows>,
     viewer: Viewer,
     request: proto::WatchEventsRequest,
-) -> Result<impl Stream<Item = Result<proto::WatchEventsResponse, Status>> + Send + use<>, Refusal> {
+) -> Result<impl Stream<Item = Result<proto::WatchEventsResponse, Refusal>> + Send + use<>, Refusal> {
     let mut fields = Fields::default();
     let consumer = fields.consumer(&request.consumer);
     let client = fields.client(request.client);

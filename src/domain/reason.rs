@@ -122,7 +122,7 @@ reasons! {
     RecordCorrupt = "RECORD_CORRUPT",
     /// A bug in the daemon.
     Internal = "INTERNAL",
-    /// A newer stream of the same consumer has begun.
+    /// A newer stream of the same consumer has begun, or the consumer was deleted.
     ConsumerSuperseded = "CONSUMER_SUPERSEDED",
 }
 

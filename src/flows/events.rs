@@ -45,7 +45,7 @@ struct Registration {
     flows: Arc<Flows>,
     consumer: Consumer,
     number: u64,
-    /// Cancelled when a newer stream of the same consumer has begun.
+    /// Cancelled when a newer stream of the same consumer has begun, or the consumer is deleted.
     superseded: CancellationToken,
 }
 
@@ -60,6 +60,13 @@ impl OpenStreams {
             older.cancel();
         }
         (number, superseded)
+    }
+
+    /// Ends the stream that is open for a consumer.
+    fn end(&self, consumer: &Consumer) {
+        if let Some((_, stream)) = self.lock().open.remove(consumer) {
+            stream.cancel();
+        }
     }
 
     fn close(&self, consumer: &Consumer, number: u64) {
@@ -165,7 +172,7 @@ impl Flows {
         })
     }
 
-    /// Forgets a consumer.
+    /// Forgets a consumer, and ends its stream.
     ///
     /// # Errors
     /// `CLIENT_UNKNOWN`, the store's.
@@ -177,7 +184,9 @@ impl Flows {
     ) -> Result<(), Refusal> {
         let client = self.client(viewer, client)?.name.clone();
         let consumer = Consumer { caller: viewer.caller.clone(), client, name };
-        Ok(self.store.delete_consumer(&consumer).await?)
+        self.store.delete_consumer(&consumer).await?;
+        self.event_streams.end(&consumer);
+        Ok(())
     }
 
     /// Removes events that were kept long enough.
@@ -219,7 +228,15 @@ impl EventStream {
             let page = flows.store.read_on(&self.viewer, &self.filter, self.reached, READ_AT_ONCE).await?;
             self.reached = page.reached;
             self.read.extend(page.events);
-            if page.more || !self.read.is_empty() {
+            if !self.read.is_empty() {
+                continue;
+            }
+            if page.more {
+                // Much that is not wanted may lie ahead: others go first, and the daemon may stop.
+                tokio::task::yield_now().await;
+                if flows.stopping.is_cancelled() {
+                    return Err(Reason::ShuttingDown.into());
+                }
                 continue;
             }
             tokio::select! {

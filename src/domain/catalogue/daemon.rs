@@ -124,7 +124,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     general(
         Reason::ConsumerSuperseded,
-        "A newer WatchEvents stream with the same consumer name has begun.",
+        "A newer WatchEvents stream with the same consumer name has begun, or the consumer was deleted.",
         "Leave this stream ended. If both were meant to run, give each a consumer name of its own: of one name there is one \
          stream at a time.",
     ),

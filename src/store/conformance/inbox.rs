@@ -6,6 +6,8 @@ use crate::domain::{ConsumerName, Envelope, EventId, WebhookSecret};
 pub(super) async fn suite<B: Backend>(fresh: &impl Fn() -> B) {
     webhooks_are_kept_once_and_move_open_sessions(&fresh()).await;
     an_event_finds_its_session_late_and_is_told_anew(&fresh()).await;
+    an_event_of_a_wrong_guess_is_told_to_its_owner(&fresh()).await;
+    what_is_told_anew_stays_until_it_is_read_there(&fresh()).await;
     only_those_who_may_see_an_event_do(&fresh()).await;
     pages_go_on_where_the_last_one_ended(&fresh()).await;
     consumers_go_on_across_restarts(&fresh()).await;
@@ -121,6 +123,40 @@ async fn an_event_finds_its_session_late_and_is_told_anew(backend: &impl Backend
     let known = store.ingest(at(3), seen(3, "hvf_1")).await.unwrap();
     assert_eq!(known.event.session.unwrap().0, session.id);
     assert_eq!(told(&store, &viewer("checkout"), 3).await, [(4, "t3".into())]);
+}
+
+/// A browser's hint linked it to another session first; then its own completes.
+async fn an_event_of_a_wrong_guess_is_told_to_its_owner(backend: &impl Backend) {
+    let store = backend.open(run(1));
+    let owner = Viewer { sees_unlinked: true, ..viewer("owner") };
+    store.start(at(0), new_session(0, 1)).await.unwrap();
+    let of_owner = NewSession { caller: owner.caller.clone(), ..new_session(0, 2) };
+    store.start(at(0), of_owner).await.unwrap();
+    let guess = Take { provider_session: hint("hvf_1"), ..take_of(1, "code-1") };
+    store.take(at(1), guess, &terms()).await.unwrap();
+    store.ingest(at(1), seen(1, "hvf_1")).await.unwrap();
+    assert_eq!(told(&store, &owner, 0).await, [], "another's, as it seems");
+    let own = Take { viewer: owner.clone(), provider_session: hint("hvf_1"), ..take_of(2, "code-2") };
+    store.take(at(2), own, &terms()).await.unwrap();
+    end_exchange(&store, at(3), state(2, 0).session, token()).await.unwrap();
+    assert_eq!(told(&store, &owner, 1).await, [(2, "t1".into())]);
+    assert_eq!(told(&store, &viewer("checkout"), 0).await, []);
+}
+
+async fn what_is_told_anew_stays_until_it_is_read_there(backend: &impl Backend) {
+    let store = backend.open(run(1));
+    let mine = consumer("checkout", "mine");
+    store.open_consumer(at(0), &mine).await.unwrap();
+    store.start(at(0), new_session(0, 1)).await.unwrap();
+    store.ingest(at(1), seen(1, "hvf_1")).await.unwrap();
+    store.acknowledge(&mine, 1).await.unwrap();
+    let take = Take { provider_session: hint("hvf_1"), ..take_of(1, "code") };
+    store.take(at(2), take, &terms()).await.unwrap();
+    assert_eq!(trim_all(&store, 5000, LIMITS, &[]).await, (0, 0), "its consumer has not been told of it");
+    assert_eq!(told(&store, &viewer("checkout"), 1).await, [(2, "t1".into())]);
+    store.acknowledge(&mine, 2).await.unwrap();
+    assert_eq!(trim_all(&store, 5000, LIMITS, &[]).await, (1, 0));
+    assert_eq!(store.status().events, 0);
 }
 
 async fn only_those_who_may_see_an_event_do(backend: &impl Backend) {

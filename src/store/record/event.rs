@@ -29,6 +29,8 @@ pub(crate) struct Kept {
     pub(crate) inner_id: Option<[u8; 32]>,
     /// Where it is told anew; 0 for nowhere.
     pub(crate) told_anew_at: u64,
+    /// Whether it belonged to another session before.
+    pub(crate) is_relinked: bool,
     sealed: Vec<u8>,
 }
 
@@ -50,7 +52,7 @@ impl Kept {
     ) -> Result<Self, StoreError> {
         let body = stored::SealedEvent { body: event.body.clone() }.encode_to_vec();
         let sealed = codec.seal(Place { table: EVENTS, key }, &body)?;
-        Ok(Self { event, inner_id, told_anew_at: 0, sealed })
+        Ok(Self { event, inner_id, told_anew_at: 0, is_relinked: false, sealed })
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -71,6 +73,7 @@ impl Kept {
             session,
             owner,
             told_anew_at: self.told_anew_at,
+            relinked: self.is_relinked,
             tells_anew: 0,
         };
         record.encode_to_vec()
@@ -132,7 +135,13 @@ fn read_row(client: &ClientName, sequence: u64, bytes: &[u8]) -> Result<EventRow
         body: Vec::new(),
     };
     let inner_id = optional(&record.inner_id)?;
-    let kept = Kept { event, inner_id, told_anew_at: record.told_anew_at, sealed: record.sealed };
+    let kept = Kept {
+        event,
+        inner_id,
+        told_anew_at: record.told_anew_at,
+        is_relinked: record.relinked,
+        sealed: record.sealed,
+    };
     Ok(EventRow::Kept(Box::new(kept)))
 }
 

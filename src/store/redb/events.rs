@@ -94,7 +94,7 @@ fn duplicate(
 ) -> Result<Ingested, OperationError> {
     let kept = kept_at(tables, codec, &new.client, digest.sequence)?;
     let event = match kept {
-        Some((_, kept)) => Event { body: new.body, ..kept.event },
+        Some((_, kept, _)) => Event { body: new.body, ..kept.event },
         None => Event {
             id: digest.id,
             client: new.client,
@@ -135,21 +135,24 @@ pub(super) fn take_over(
     for row in tables.session_events.range(first..=last).map_err(database)?.take(MOST_TAKEN_OVER) {
         let (index, ()) = row.map(|(key, _)| (key.value(), ())).map_err(database)?;
         let sequence = u64::from_be_bytes(index.last_chunk().copied().unwrap_or_default());
-        let Some((key, mut kept)) = kept_at(tables, codec, &session.client, sequence)? else { continue };
+        let Some((key, mut kept, length)) = kept_at(tables, codec, &session.client, sequence)? else {
+            continue;
+        };
         if kept.event.session.as_ref().is_some_and(|(id, _)| *id == session.id) {
             continue;
         }
+        kept.is_relinked |= kept.event.session.is_some();
         kept.event.session = Some((session.id, session.caller.clone()));
         kept.told_anew_at = inbox.next();
         inbox.put(event_key(&session.client, kept.told_anew_at), encode_retelling(sequence, now));
         session.hear(now, run, &kept.event.kind, None);
-        inbox.replace(key, kept.encode());
+        inbox.replace(key, length, kept.encode());
     }
     Ok(inbox.changes())
 }
 
-/// An event and the key of its row.
-pub(super) type KeptAt = (Vec<u8>, Box<Kept>);
+/// The key of an event's row, the event, and the row's length.
+pub(super) type KeptAt = (Vec<u8>, Box<Kept>, usize);
 
 /// The event at a place; none where it is gone, or does not open: nothing else may fail for it.
 pub(super) fn kept_at(
@@ -160,11 +163,10 @@ pub(super) fn kept_at(
 ) -> Result<Option<KeptAt>, OperationError> {
     let key = event_key(client, sequence);
     let Some(row) = tables.events.get(key.as_slice()).map_err(database)? else { return Ok(None) };
-    match codec.event_row(&key, client, sequence, row.value()) {
-        Ok(EventRow::Kept(kept)) => {
-            drop(row);
-            Ok(Some((key, kept)))
-        }
+    let length = row.value().len();
+    let row = codec.event_row(&key, client, sequence, row.value());
+    match row {
+        Ok(EventRow::Kept(kept)) => Ok(Some((key, kept, length))),
         Ok(EventRow::ToldAnew { .. }) => Ok(None),
         Err(error) => {
             log_damage(error);
@@ -203,8 +205,9 @@ impl Growth {
         self.rows.push(Change::PutEvent(key, row));
     }
 
-    /// Puts a row in the place of one of about the same size.
-    fn replace(&mut self, key: Vec<u8>, row: Vec<u8>) {
+    /// Puts a row in the place of one of that length.
+    fn replace(&mut self, key: Vec<u8>, length: usize, row: Vec<u8>) {
+        self.span.2 = self.span.2.saturating_sub(length as u64) + row.len() as u64;
         self.rows.push(Change::PutEvent(key, row));
     }
 

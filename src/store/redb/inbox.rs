@@ -22,9 +22,8 @@ use super::{
 };
 use crate::domain::{ClientName, Moment, Reason, Viewer, WebhookSecret};
 
-/// Most rows that one page looks at.
-const MOST_LOOKED_AT: usize = 4096;
-/// Bytes of bodies after which a page ends.
+/// Most rows that one page looks at, and bytes of them after which it ends: reading one holds up its thread.
+const MOST_LOOKED_AT: usize = 1024;
 const PAGE_BYTES: usize = 512 * 1024;
 /// Most consumers that a caller may have.
 const MOST_CONSUMERS: usize = 256;
@@ -64,6 +63,7 @@ pub(super) fn page(
             break;
         }
         let (key, row) = row.map_err(unreadable)?;
+        bytes += row.value().len();
         let key = key.value();
         let sequence = u64::from_be_bytes(key.last_chunk().copied().unwrap_or_default());
         page.reached = sequence;
@@ -85,7 +85,6 @@ pub(super) fn page(
         };
         let Some((key, kept)) = found.filter(|(_, kept)| is_wanted(filter, &kept.event)) else { continue };
         if let Some(event) = readable(codec.opened(&key, *kept)) {
-            bytes += event.body.len();
             page.events.push(Event { sequence, ..event });
         }
     }
@@ -94,7 +93,9 @@ pub(super) fn page(
 
 /// Whether an event is told at a place to a viewer who may see it: at its own, or where it found its session.
 fn is_told_here(viewer: &Viewer, kept: &Kept, sequence: u64, reading: Reading) -> bool {
-    let goes_by_late_place = reading == Reading::GoingOn && kept.told_anew_at != 0 && !viewer.sees_unlinked;
+    // Who could see it while it belonged to no session has been told; not so once it belonged to another's.
+    let may_be_late = !viewer.sees_unlinked || kept.is_relinked;
+    let goes_by_late_place = reading == Reading::GoingOn && kept.told_anew_at != 0 && may_be_late;
     let place = if goes_by_late_place { kept.told_anew_at } else { kept.event.sequence };
     place == sequence && kept.event.is_seen_by(viewer)
 }

@@ -91,8 +91,14 @@ impl Inbox<'_> {
                 continue;
             };
             let is_over_size = bytes > self.limits.bytes;
-            let is_unread = done.is_some_and(|done| done < oldest);
             let row = row.value();
+            let parsed = self.codec.event_row(&key, &self.client, oldest, row);
+            // What is told anew is unread until it was read there.
+            let last_place = match &parsed {
+                Ok(EventRow::Kept(kept)) => kept.told_anew_at.max(oldest),
+                Ok(EventRow::ToldAnew { .. }) | Err(_) => oldest,
+            };
+            let is_unread = done.is_some_and(|done| done < last_place);
             if !is_over_size && !is_old(self.codec, &key, &self.client, oldest, row, self.now, self.limits) {
                 break;
             }
@@ -100,10 +106,7 @@ impl Inbox<'_> {
                 break;
             }
             // One that only told another anew is no event; one that does not open was.
-            let is_event = !matches!(
-                self.codec.event_row(&key, &self.client, oldest, row),
-                Ok(EventRow::ToldAnew { .. })
-            );
+            let is_event = !matches!(parsed, Ok(EventRow::ToldAnew { .. }));
             changes.extend(self.belongings(&key, oldest, row)?);
             trimmed.removed += u64::from(is_event);
             trimmed.unread += u64::from(is_event && is_unread);
