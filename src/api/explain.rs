@@ -4,19 +4,19 @@ use super::{
     output::{reason, rfc3339, session, session_status, timestamp},
     proto,
 };
-use crate::domain::{Happening, NextStep, Session, Status, TimelineEntry};
+use crate::domain::{Happening, NextStep, Session, Status, TimelineEntry, Timestamp};
 
 /// A session with its history and what to do next.
-pub(super) fn explanation(explained: Session) -> proto::ExplainSessionResponse {
+pub(super) fn explanation(explained: Session, now: Timestamp) -> proto::ExplainSessionResponse {
     let start =
         TimelineEntry::new(explained.created.wall, Happening::Started, Status::Pending, Status::Pending);
     let timeline = std::iter::once(&start).chain(explained.timeline.entries()).map(entry).collect();
-    let NextStep { words, until } = explained.next_step();
+    let NextStep { words, until } = explained.next_step(now);
     let next_step = match until {
         Some(until) => format!("{words} (Possible until {}.)", rfc3339(until)),
         None => words,
     };
-    proto::ExplainSessionResponse { timeline, next_step, session: Some(session(explained)) }
+    proto::ExplainSessionResponse { timeline, next_step, session: Some(session(explained, now)) }
 }
 
 fn entry(entry: &TimelineEntry) -> proto::TimelineEntry {

@@ -68,7 +68,7 @@ impl IntegrationService for Integration {
         fields.check()?;
         let started = self.flows.start(start).await?;
         let (authorization_url, state) = started.authorization.unwrap_or_default();
-        let session = Some(session(started.session));
+        let session = Some(session(started.session, self.flows.time()));
         Ok(Response::new(proto::StartAuthorizationResponse { session, authorization_url, state }))
     }
 
@@ -83,7 +83,9 @@ impl IntegrationService for Integration {
         fields.check()?;
         let callback = callback(message.callback)?;
         let completed = self.flows.complete(Complete { viewer, callback, binding, patience }).await?;
-        Ok(Response::new(proto::CompleteAuthorizationResponse { session: Some(session(completed)) }))
+        Ok(Response::new(proto::CompleteAuthorizationResponse {
+            session: Some(session(completed, self.flows.time())),
+        }))
     }
 
     async fn get_session(
@@ -98,7 +100,7 @@ impl IntegrationService for Integration {
         } else {
             self.flows.session(&viewer, &lookup).await?
         };
-        Ok(Response::new(proto::GetSessionResponse { session: Some(session(found)) }))
+        Ok(Response::new(proto::GetSessionResponse { session: Some(session(found, self.flows.time())) }))
     }
 
     type WatchSessionStream = Streamed<proto::WatchSessionResponse>;
@@ -112,9 +114,10 @@ impl IntegrationService for Integration {
         let sessions = self.flows.watch(viewer, &lookup).await?;
         // What ends a stream does not pass the door as an answer.
         let (tally, call) = (Arc::clone(&self.tally), self.tally.call("WatchSession"));
+        let flows = Arc::clone(&self.flows);
         let answers = sessions.map(move |told| {
             let told = told.inspect_err(|refusal| tally.add(call, refusal.reason))?;
-            Ok(proto::WatchSessionResponse { session: Some(session(told)) })
+            Ok(proto::WatchSessionResponse { session: Some(session(told, flows.time())) })
         });
         Ok(Response::new(Box::pin(answers)))
     }
@@ -126,7 +129,9 @@ impl IntegrationService for Integration {
         let viewer = viewer(&request)?;
         let id = session_id(&request.into_inner().session_id)?;
         let cancelled = self.flows.cancel(&viewer, id).await?;
-        Ok(Response::new(proto::CancelAuthorizationResponse { session: Some(session(cancelled)) }))
+        Ok(Response::new(proto::CancelAuthorizationResponse {
+            session: Some(session(cancelled, self.flows.time())),
+        }))
     }
 
     async fn revoke_token(
@@ -136,7 +141,7 @@ impl IntegrationService for Integration {
         let viewer = viewer(&request)?;
         let id = session_id(&request.into_inner().session_id)?;
         let revoked = self.flows.revoke(&viewer, id).await?;
-        Ok(Response::new(proto::RevokeTokenResponse { session: Some(session(revoked)) }))
+        Ok(Response::new(proto::RevokeTokenResponse { session: Some(session(revoked, self.flows.time())) }))
     }
 
     async fn get_access_token(
@@ -188,6 +193,8 @@ impl IntegrationService for Integration {
     ) -> Answer<Self::WatchEventsStream> {
         let viewer = viewer(&request)?;
         let told = events::watch(&self.flows, viewer, request.into_inner()).await?;
+        let (tally, call) = (Arc::clone(&self.tally), self.tally.call("WatchEvents"));
+        let told = told.map(move |event| Ok(event.inspect_err(|refusal| tally.add(call, refusal.reason))?));
         Ok(Response::new(Box::pin(told)))
     }
 
@@ -214,6 +221,6 @@ impl IntegrationService for Integration {
         let viewer = viewer(&request)?;
         let id = session_id(&request.into_inner().session_id)?;
         let session = self.flows.session(&viewer, &Lookup::Id(id)).await?;
-        Ok(Response::new(explanation(session)))
+        Ok(Response::new(explanation(session, self.flows.time())))
     }
 }

@@ -20,9 +20,9 @@ pub(super) fn rfc3339(time: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
-/// A session of the contract.
-pub(super) fn session(session: Session) -> proto::Session {
-    let failure = session.failure.as_ref().map(|failure| self::failure(&session, failure));
+/// A session of the contract, as it stands now.
+pub(super) fn session(session: Session, now: Timestamp) -> proto::Session {
+    let failure = session.failure.as_ref().map(|failure| self::failure(&session, failure, now));
     let (expires, ended) = (session.expires(), session.ended());
     let mut message = proto::Session {
         id: session.id.to_string(),
@@ -65,9 +65,9 @@ pub(super) fn session_status(status: Status) -> proto::SessionStatus {
     }
 }
 
-fn failure(session: &Session, failure: &Failure) -> proto::Failure {
+fn failure(session: &Session, failure: &Failure, now: Timestamp) -> proto::Failure {
     let entry = entry(failure.stage, failure.reason, failure.said.as_ref());
-    let resume_until = session.resume_until();
+    let resume_until = session.can_resume(now);
     proto::Failure {
         reason: reason(failure.reason).into(),
         description: entry.cause.to_owned(),

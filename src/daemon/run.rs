@@ -131,6 +131,10 @@ pub async fn run(
     let ended = tokio::select! {
         () = shutdown => Ok(()),
         reason = store.ended() => Err(RunError::StoreEnded(reason)),
+        Some(ended) = housekeeping.join_next() => Err(RunError::Internal(match ended {
+            Ok(()) => "a task that keeps the house ended by itself".to_owned(),
+            Err(error) => error.to_string(),
+        })),
         Some(server) = servers.join_next() => Err(match server {
             Ok(Err(error)) => RunError::Listener(error),
             Ok(Ok(())) => RunError::Internal("a listener ended by itself".to_owned()),

@@ -16,8 +16,8 @@ pub struct NextStep {
 }
 
 impl Session {
-    /// What to do next with the session as it stands.
-    pub fn next_step(&self) -> NextStep {
+    /// What to do next with the session as it stands now.
+    pub fn next_step(&self, now: Timestamp) -> NextStep {
         let remedy = || self.outcome().err().map_or("", |refusal| refusal.entry().remedy);
         let (words, until) = match (self.at, &self.failure) {
             (At::Open(_), None) => (
@@ -28,9 +28,9 @@ impl Session {
             ),
             (At::Open(_), Some(failure)) => {
                 let remedy = entry(failure.stage, failure.reason, failure.said.as_ref()).remedy;
-                match self.resume_until() {
+                match self.can_resume(now) {
                     Some(until) => (remedy.to_owned(), Some(until)),
-                    None => (format!("{remedy} The code is used up: call StartAuthorization again."), None),
+                    None => (format!("{remedy} The code is used up, or too old: call StartAuthorization again."), None),
                 }
             }
             (At::Sent { .. }, _) => {
@@ -39,7 +39,7 @@ impl Session {
             (At::Token, _) => (
                 "Present the same callback to CompleteAuthorization again: the token is held, only the claims are missing."
                     .to_owned(),
-                self.resume_until(),
+                self.can_resume(now),
             ),
             (At::Ended(_), _) if self.outcome().is_ok() => {
                 ("Nothing: it is complete, and GetSession has the claims.".to_owned(), None)

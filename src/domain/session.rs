@@ -250,7 +250,13 @@ impl Session {
         }
     }
 
-    /// Until when the same callback can still complete after a refusal that can be mended; none where it cannot.
+    /// Until when the same callback can complete after a refusal that can be mended; none where it cannot, or where that
+    /// time is over.
+    pub fn can_resume(&self, now: Timestamp) -> Option<Timestamp> {
+        self.resume_until().filter(|until| *until > now)
+    }
+
+    /// Until when the same callback can complete after a refusal that can be mended, over or not.
     pub fn resume_until(&self) -> Option<Timestamp> {
         self.failure.as_ref()?;
         match (self.at, &self.token, &self.spent) {

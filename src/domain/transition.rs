@@ -36,6 +36,8 @@ pub struct PresentedHashes {
     pub callback: KeyedHash,
     /// The provider's error code and words, if it is an error callback.
     pub error: Option<(String, String)>,
+    /// Since when it is presented, where it has waited: a code's ten minutes go on meanwhile.
+    pub since: Option<Moment>,
 }
 
 /// What presenting a callback asks for.
@@ -126,6 +128,8 @@ impl Session {
         match self.at {
             At::Open(before) if self.created.is_over(SESSION_LIFE, now) => {
                 let end = self.created.plus(SESSION_LIFE);
+                // A request that was sent before the end and refused after it comes first.
+                let end = if self.updated > end.wall { now } else { end };
                 self.end(Terminal::Expired, end);
                 self.note(end.wall, Happening::Expired, At::Open(before));
                 is_changed = true;
@@ -249,7 +253,7 @@ impl Session {
         let mut spent = self.spent.unwrap_or(Spent {
             callback: presented.callback,
             is_error: presented.error.is_some(),
-            first_presented: now,
+            first_presented: presented.since.unwrap_or(now),
             sends: 0,
         });
         if let Some((error, description)) = &presented.error {

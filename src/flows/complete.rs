@@ -47,7 +47,7 @@ impl Flows {
     pub async fn complete(self: &Arc<Self>, complete: Complete) -> Outcome {
         let Complete { viewer, callback, binding, patience } = complete;
         let Callback { state, presented, provider_session, issuer } = callback;
-        let take = Take { viewer, state, presented, binding, provider_session };
+        let take = Take { viewer, state, presented, since: self.now(), binding, provider_session };
         loop {
             // Whoever shares an outcome has shown before that he may have it.
             let Admitted { session, callback } = self.store.admit(self.now(), take.clone()).await?;
@@ -60,7 +60,7 @@ impl Flows {
                 boarding.launch(|passengers| {
                     let (flows, take) = (Arc::clone(self), take.clone());
                     let (provider, gate) = (Arc::clone(&client.provider), Arc::clone(&gates.token));
-                    let ticket = flows.ticket(&take, &session);
+                    let ticket = Self::ticket(&take, &session);
                     // What is logged on the way says which session it is about.
                     let span = tracing::error_span!("exchange", session = %id);
                     Journey { flows, provider, gate, take, ticket, passengers }.outcome().instrument(span)
@@ -80,11 +80,13 @@ impl Flows {
         }
     }
 
-    /// A callback's place in the line for token requests; none where it will not need one, as far as is known before.
-    fn ticket(&self, take: &Take, session: &Session) -> Option<Ticket> {
-        let is_request = matches!((&take.presented, session.at), (Presented::Code(_), At::Open(_)));
-        let presented = session.spent.map_or(self.now(), |spent| spent.first_presented).wall;
-        is_request.then(|| Ticket { caller: take.viewer.caller.clone(), presented })
+    /// A callback's place in the line for token requests; none where it cannot need one. A request under way may end so that
+    /// another is needed.
+    fn ticket(take: &Take, session: &Session) -> Option<Ticket> {
+        let may_send =
+            matches!((&take.presented, session.at), (Presented::Code(_), At::Open(_) | At::Sent { .. }));
+        let presented = session.spent.map_or(take.since, |spent| spent.first_presented).wall;
+        may_send.then(|| Ticket { caller: take.viewer.caller.clone(), presented })
     }
 }
 

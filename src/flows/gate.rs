@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Client,
     flight::Passengers,
-    line::{Line, Position, Ticket},
+    line::{Line, LineIsFull, Position, Ticket},
 };
 use crate::{
     domain::{BudgetKind, BudgetTerms, ClientName, Clock, Outlook, Reason, Refusal, Timestamp},
@@ -47,7 +47,7 @@ pub struct BudgetStatus {
     pub waiting: usize,
 }
 
-/// The gates of all clients. Clients that share a credential share its gate, with the smaller of their limits.
+/// The gates of all clients. Clients that share a credential share its gate, with the smallest of their limits.
 pub(super) fn gates(
     clients: &BTreeMap<ClientName, Client>,
     store: &Arc<dyn Store>,
@@ -63,8 +63,10 @@ pub(super) fn gates(
         if let Some(known) = gates.iter().find(|gate| is_same(&gate.terms, terms)) {
             return Arc::clone(known);
         }
-        let limits = all_terms().filter(|other| is_same(other, terms)).map(|other| other.limit);
-        let terms = BudgetTerms { limit: limits.min().unwrap_or(terms.limit), ..terms.clone() };
+        let shared = || all_terms().filter(|other| is_same(other, terms));
+        let limit = shared().map(|other| other.limit).min().unwrap_or(terms.limit);
+        let patience = shared().map(|other| other.patience).max().unwrap_or(terms.patience);
+        let terms = BudgetTerms { limit, patience, ..terms.clone() };
         let gate = Arc::new(Gate {
             terms,
             line: Arc::default(),
@@ -117,11 +119,15 @@ impl Gate {
                 passed => return Ok(passed?),
             }
         }
-        let mut place = self.line.enter(ticket).map_err(|_| NotPassed::Refused(Reason::Overloaded.into()))?;
+        let mut place = self.line.enter(ticket)?;
         let outlook = self.outlook().await?;
         let waiting = passengers.hindered(self.hindrance(place.position(), &outlook));
-        self.wait(passengers, place.turn()).await?;
+        self.wait(passengers, place.turn()).await??;
         loop {
+            // Nothing is begun any more that the end of the daemon would cut off.
+            if self.stopping.is_cancelled() {
+                return Err(NotPassed::Refused(Reason::ShuttingDown.into()));
+            }
             match attempt().await {
                 Err(StoreError::BudgetSpent(outlook)) => {
                     waiting.renew(self.hindrance(place.position(), &outlook));
@@ -193,6 +199,12 @@ impl Hindrance {
         let wait = self.gate.outlook().await.map_or(Duration::ZERO, |outlook| outlook.wait_behind(ahead));
         // Where a slot is to be had at once, somebody else is about to take it.
         Refusal { retry_after: Some(wait.max(Duration::from_secs(1))), ..Reason::RateLimited.into() }
+    }
+}
+
+impl From<LineIsFull> for NotPassed {
+    fn from(_: LineIsFull) -> Self {
+        Self::Refused(Reason::Overloaded.into())
     }
 }
 

@@ -1,7 +1,8 @@
 //! The line before a rate budget: whoever finds no slot waits here, in memory, and has consumed nothing yet.
 //!
 //! Callers take turns, so that one with a thousand users does not starve one with three; within a caller the callback
-//! that was presented first goes first. One at a time has the turn and asks the store for a slot until it has one.
+//! that was presented first goes first. One at a time has the turn and asks the store for a slot until it has one. When the
+//! line is full, the last of the caller with the most in it gives way, so that a crowd keeps out nobody but itself.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -54,8 +55,16 @@ pub(super) struct Place {
     line: Arc<Line>,
     caller: CallerName,
     rank: Rank,
-    /// None once the turn has come.
-    turn: Option<oneshot::Receiver<()>>,
+    standing: Standing,
+}
+
+/// How a place stands in its line.
+#[derive(Debug)]
+enum Standing {
+    /// The turn comes with a message. When the sender goes without one, the place was given to somebody else.
+    Waiting(oneshot::Receiver<()>),
+    Served,
+    Evicted,
 }
 
 impl Line {
@@ -74,21 +83,21 @@ impl Line {
     /// Joins the line.
     pub(super) fn enter(self: &Arc<Self>, ticket: &Ticket) -> Result<Place, LineIsFull> {
         let mut waiting = self.lock();
-        if waiting.count >= MAX_WAITING {
+        if waiting.count >= MAX_WAITING && !waiting.make_room_for(&ticket.caller) {
             return Err(LineIsFull);
         }
         let rank = (ticket.presented, waiting.next);
         waiting.next += 1;
         let caller = ticket.caller.clone();
-        let turn = if waiting.is_served {
+        let standing = if waiting.is_served {
             let (give, turn) = oneshot::channel();
             waiting.insert(&caller, rank, give);
-            Some(turn)
+            Standing::Waiting(turn)
         } else {
             waiting.is_served = true;
-            None
+            Standing::Served
         };
-        Ok(Place { line: Arc::clone(self), caller, rank, turn })
+        Ok(Place { line: Arc::clone(self), caller, rank, standing })
     }
 
     /// The budget may have changed: whoever has the turn should look again. Kept for him if he is just looking.
@@ -125,6 +134,17 @@ impl Waiting {
         }
     }
 
+    /// Evicts the last of the caller with the most in line, unless that is the newcomer's own.
+    fn make_room_for(&mut self, newcomer: &CallerName) -> bool {
+        let Some((longest, queue)) = self.callers.iter_mut().max_by_key(|(_, queue)| queue.len()) else {
+            return false;
+        };
+        // Dropping what gives the turn tells the evicted.
+        let has_room = longest != newcomer && queue.len() > 1 && queue.pop_last().is_some();
+        self.count -= usize::from(has_room);
+        has_room
+    }
+
     /// Answers whether it was still waiting.
     fn remove(&mut self, caller: &CallerName, rank: Rank) -> bool {
         let Some(queue) = self.callers.iter_mut().find(|(name, _)| name == caller).map(|(_, queue)| queue)
@@ -155,12 +175,14 @@ impl Waiting {
 
 impl Place {
     /// Resolves when the turn has come.
-    pub(super) async fn turn(&mut self) {
-        if let Some(turn) = &mut self.turn {
-            // The sender goes only by giving the turn: it is kept in the line for as long as this place is.
-            let _ = turn.await;
-            self.turn = None;
+    ///
+    /// # Errors
+    /// [`LineIsFull`] when the place was given to a caller with fewer in line.
+    pub(super) async fn turn(&mut self) -> Result<(), LineIsFull> {
+        if let Standing::Waiting(turn) = &mut self.standing {
+            self.standing = if turn.await.is_ok() { Standing::Served } else { Standing::Evicted };
         }
+        if matches!(self.standing, Standing::Evicted) { Err(LineIsFull) } else { Ok(()) }
     }
 
     /// Resolves when the budget may have changed. For whoever has the turn.
@@ -177,7 +199,13 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut waiting = self.line.lock();
-        if !waiting.remove(&self.caller, self.rank) {
+        let has_turn = match &mut self.standing {
+            Standing::Served => true,
+            Standing::Evicted => false,
+            // Whoever leaves may have been given the turn a moment ago, without noticing.
+            Standing::Waiting(turn) => !waiting.remove(&self.caller, self.rank) && turn.try_recv().is_ok(),
+        };
+        if has_turn {
             waiting.hand_on();
         }
     }
@@ -245,14 +273,13 @@ mod tests {
         let line = Arc::<Line>::default();
         let head = line.enter(&ticket("a", 0)).unwrap();
         let waiting = line.enter(&ticket("a", 1)).unwrap();
-        let mut served = line.enter(&ticket("b", 2)).unwrap();
+        let served = line.enter(&ticket("b", 2)).unwrap();
         let mut last = line.enter(&ticket("c", 3)).unwrap();
         drop(waiting);
         drop(head);
         assert_eq!(line.len(), 2);
         // The turn was given and he leaves before he has noticed.
         assert_eq!(last.position().ahead(), 1);
-        served.turn = served.turn.take();
         drop(served);
         assert!(last.turn().now_or_never().is_some());
         drop(last);
@@ -270,12 +297,19 @@ mod tests {
     }
 
     #[test]
-    fn the_line_is_bounded() {
+    fn the_line_is_bounded_and_a_crowd_gives_way() {
         let line = Arc::<Line>::default();
         let mut places: Vec<_> =
             (0..=MAX_WAITING as u64).map(|n| line.enter(&ticket("a", n)).unwrap()).collect();
-        assert!(line.enter(&ticket("b", 0)).is_err());
-        places.pop();
-        assert!(line.enter(&ticket("b", 0)).is_ok());
+        assert!(line.enter(&ticket("a", 0)).is_err(), "of the crowd's own nobody gives way");
+        let other = line.enter(&ticket("b", 0)).unwrap();
+        let mut evicted = places.pop().unwrap();
+        assert!(evicted.turn().now_or_never().unwrap().is_err(), "the last of the crowd");
+        drop(evicted);
+        assert_eq!(line.len(), MAX_WAITING + 1, "and whoever has the turn");
+        assert_eq!(other.position().ahead(), 2, "who has the turn, and one of the crowd");
+        drop(places);
+        drop(other);
+        assert!(line.is_empty());
     }
 }

@@ -34,7 +34,7 @@ use self::{events::OpenStreams, flight::Flights, gate::Gates, ids::IdSource};
 use crate::{
     domain::{
         ApiKey, BudgetTerms, ClientName, Clock, Moment, Reason, Refusal, Session, SessionId, SigningSecret,
-        Viewer,
+        Timestamp, Viewer,
     },
     provider::Provider,
     store::{EventLimits, Store, StoreError, StoreStatus, Swept},
@@ -197,6 +197,11 @@ impl Flows {
     pub async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// The present time.
+    pub fn time(&self) -> Timestamp {
+        self.now().wall
     }
 
     fn now(&self) -> Moment {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::{At, ProviderSessionId, QueryEnd, Reason, Refusal, Session, SessionId, Terminal, Viewer},
     provider::Provider,
-    store::Lookup,
+    store::{Lookup, Slot, StoreError},
 };
 
 impl Flows {
@@ -52,8 +52,8 @@ impl Flows {
                 boarding.launch(|passengers| {
                     let (flows, provider) = (Arc::clone(self), Arc::clone(&client.provider));
                     let ticket = Ticket { caller: viewer.caller.clone(), presented: self.now().wall };
-                    let (gate, id) = (Arc::clone(&gates.session), session.id);
-                    Question { flows, provider, gate, ticket, id, provider_session, passengers }.ask()
+                    let (gate, viewer, id) = (Arc::clone(&gates.session), viewer.clone(), session.id);
+                    Question { flows, provider, gate, ticket, viewer, id, provider_session, passengers }.ask()
                 })
             });
             drop(boarding);
@@ -83,20 +83,31 @@ struct Question {
     provider: Arc<dyn Provider>,
     gate: Arc<Gate>,
     ticket: Ticket,
+    viewer: Viewer,
     id: SessionId,
     provider_session: ProviderSessionId,
     passengers: Passengers,
 }
 
 impl Question {
+    /// Takes a slot; none where the session has ended while the question waited, so that the answer could change nothing.
+    async fn claim(&self) -> Result<Option<Slot>, StoreError> {
+        let now = self.flows.now();
+        let session = self.flows.store.session(now, &self.viewer, &Lookup::Id(self.id)).await?;
+        if !matches!(session.at, At::Open(_)) {
+            return Ok(None);
+        }
+        self.flows.store.claim(now, &self.gate.terms).await.map(Some)
+    }
+
     /// Asks, in turn; again after a pause, where that is safe and somebody still waits.
     async fn ask(self) -> Landing<()> {
         let mut retries = Retries::new(&self.passengers, &self.flows.stopping);
         let mut last = Err(Abandoned);
         loop {
-            let claim = || self.flows.store.claim(self.flows.now(), &self.gate.terms);
-            let slot = match self.gate.pass(&self.ticket, &self.passengers, claim).await {
-                Ok(slot) => slot,
+            let slot = match self.gate.pass(&self.ticket, &self.passengers, || self.claim()).await {
+                Ok(Some(slot)) => slot,
+                Ok(None) => return Ok(Ok(())),
                 Err(NotPassed::Refused(refusal)) => return Ok(Err(refusal)),
                 Err(NotPassed::Abandoned) => return last,
             };

@@ -113,6 +113,8 @@ pub struct Take {
     pub state: State,
     /// What it presents.
     pub presented: Presented,
+    /// Since when: it may have waited in line.
+    pub since: Moment,
     /// The binding given with it.
     pub binding: Option<Binding>,
     /// The provider's session id in it, a hint.

@@ -60,6 +60,7 @@ fn code(number: u8, binding: bool) -> PresentedHashes {
         binding: binding.then(|| KeyedHash::new([2; 32])),
         callback: KeyedHash::new([number; 32]),
         error: None,
+        since: None,
     }
 }
 
@@ -464,6 +465,38 @@ fn claims_that_could_not_be_fetched_are_fetched_later() {
     assert_eq!(status(&session), Some(Terminal::Failed));
     session.claims_ended(at(6), claims());
     assert_eq!(status(&session), Some(Terminal::Failed), "too late");
+}
+
+#[test]
+fn a_code_that_waited_too_long_in_line_is_not_sent() {
+    let waited = |seconds| PresentedHashes { since: Some(at(5)), ..code(seconds, false) };
+    let mut session = started(false);
+    assert!(matches!(take(&mut session, 604, &waited(1)), Ok(Taken::Send { .. })));
+    let mut session = started(false);
+    assert!(matches!(take(&mut session, 605, &waited(1)), Ok(Taken::Ended)));
+    assert_eq!(reason(session.outcome()), Reason::InvalidGrant);
+}
+
+#[test]
+fn what_is_over_cannot_be_resumed() {
+    let mut session = started(false);
+    take(&mut session, 1, &code(1, false)).unwrap();
+    session.exchange_ended(at(2), refused(402, Some("payment_required"))).unwrap();
+    assert_eq!(session.can_resume(at(600).wall), Some(at(601).wall));
+    assert_eq!(session.can_resume(at(601).wall), None);
+    assert!(session.next_step(at(600).wall).until.is_some());
+    assert!(session.next_step(at(601).wall).words.contains("StartAuthorization"));
+}
+
+#[test]
+fn an_end_by_time_is_told_after_the_refusal_that_came_after_it() {
+    let mut session = started(false);
+    take(&mut session, 1799, &code(1, false)).unwrap();
+    session.exchange_ended(at(1810), refused(503, None)).unwrap();
+    session.settle(at(1810), RUN);
+    let times: Vec<_> = session.timeline.entries().iter().map(|entry| entry.time).collect();
+    assert_eq!(times, [at(1799).wall, at(1810).wall, at(1810).wall]);
+    assert_eq!(status(&session), Some(Terminal::Expired));
 }
 
 /// Anything that can happen to a session.

@@ -96,6 +96,7 @@ fn take_of(number: u8, code: &str) -> Take {
         viewer: viewer("checkout"),
         state: state(number, 0),
         presented: Presented::Code(AuthorizationCode::new(code)),
+        since: at(0),
         binding: None,
         provider_session: None,
     }

@@ -186,7 +186,7 @@ impl Store for RedbStore {
         let (codec, run) = (Arc::clone(&self.codec), self.run);
         self.writer
             .write_surely(move |tables| sessions::end_exchange(tables, &codec, now, run, id, slot, end))
-            .await
+            .await?
     }
 
     async fn end_claims(&self, now: Moment, id: SessionId, end: ClaimsEnd) -> Result<Session, StoreError> {

@@ -144,6 +144,7 @@ pub(super) fn prepare_take(codec: &Codec, take: Take) -> PreparedTake {
             binding: take.binding.map(|binding| binding_hash(codec, id, binding.expose())),
             callback,
             error,
+            since: Some(take.since),
         },
         provider_session: take.provider_session,
     }
@@ -202,11 +203,30 @@ pub(super) fn end_exchange(
     id: SessionId,
     slot: Slot,
     end: ExchangeEnd,
-) -> Outcome<Session> {
+) -> Outcome<Result<Session, StoreError>> {
     let budget = budgets::end(tables, now, slot, SlotEnd::from(&end))?;
+    match record_exchange(tables, codec, now, run, id, end) {
+        Ok((session, mut changes)) => {
+            changes.push(budget);
+            Ok((Ok(session), changes))
+        }
+        // Whatever became of the session, the provider has counted the request.
+        Err(OperationError::Refused(error)) => Ok((Err(error), vec![budget])),
+        Err(error @ OperationError::Database(_)) => Err(error),
+    }
+}
+
+fn record_exchange(
+    tables: &Tables<'_>,
+    codec: &Codec,
+    now: Moment,
+    run: RunId,
+    id: SessionId,
+    end: ExchangeEnd,
+) -> Outcome<Session> {
     let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
     stored.session.exchange_ended(now, end)?;
-    let mut changes = vec![budget];
+    let mut changes = Vec::new();
     if stored.session.at == At::Token {
         changes.extend(link(tables, codec, now, run, &mut stored.session, true)?);
     }
