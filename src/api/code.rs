@@ -49,6 +49,8 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::ShuttingDown => Code::Unavailable,
         Reason::RateLimited | Reason::Overloaded => Code::ResourceExhausted,
         Reason::ConsumerSuperseded => Code::Aborted,
+        Reason::DeadlineExceeded => Code::DeadlineExceeded,
+        Reason::Unimplemented => Code::Unimplemented,
         Reason::CallerUnknown => Code::Unauthenticated,
         Reason::RpcNotGranted => Code::PermissionDenied,
         Reason::RecordCorrupt => Code::DataLoss,

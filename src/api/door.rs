@@ -168,10 +168,7 @@ where
                     tracing::error!(%reason, "a call ended by a panic");
                     status(&reason.into()).into_http()
                 }
-                Err(_) => Status::deadline_exceeded(
-                    "No answer within the call's deadline, or 60 s without one; what was begun goes on: see GetSession.",
-                )
-                .into_http(),
+                Err(_) => status(&Reason::DeadlineExceeded.into()).into_http(),
             };
             tally.note(call, answer.headers());
             Ok(answer)
@@ -213,6 +210,7 @@ fn explain_transport_refusal(response: http::Response<Body>) -> http::Response<B
         Code::Internal => {
             Refusal::field("", "the request is not a message of this call; generate the client anew")
         }
+        Code::Unimplemented => Reason::Unimplemented.into(),
         Code::Ok
         | Code::Cancelled
         | Code::Unknown
@@ -224,7 +222,6 @@ fn explain_transport_refusal(response: http::Response<Body>) -> http::Response<B
         | Code::ResourceExhausted
         | Code::FailedPrecondition
         | Code::Aborted
-        | Code::Unimplemented
         | Code::Unavailable
         | Code::DataLoss
         | Code::Unauthenticated => return response,

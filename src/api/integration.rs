@@ -44,7 +44,7 @@ fn patience<T>(request: &Request<T>) -> Instant {
 
 /// What a call of the contract answers that this version does not serve yet.
 pub(super) fn not_yet<T>() -> Answer<T> {
-    Err(Status::unimplemented("this version of cairld does not serve this call yet; see CHANGELOG.md"))
+    Err(Refusal::from(Reason::Unimplemented).into())
 }
 
 #[tonic::async_trait]

@@ -124,6 +124,10 @@ reasons! {
     Internal = "INTERNAL",
     /// A newer stream of the same consumer has begun, or the consumer was deleted.
     ConsumerSuperseded = "CONSUMER_SUPERSEDED",
+    /// No answer within the call's deadline. What was begun goes on.
+    DeadlineExceeded = "DEADLINE_EXCEEDED",
+    /// This version does not serve the call, or does not know it.
+    Unimplemented = "UNIMPLEMENTED",
 }
 
 impl Reason {

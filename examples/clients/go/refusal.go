@@ -96,7 +96,7 @@ func (r Refusal) NextStep() NextStep {
 		return Repeat
 	case !r.ResumeUntil.IsZero():
 		return Resume
-	case r.Reason == "STATE_ALREADY_USED", r.Reason == "EXCHANGE_IN_PROGRESS":
+	case r.Reason == "STATE_ALREADY_USED", r.Reason == "EXCHANGE_IN_PROGRESS", r.Reason == "DEADLINE_EXCEEDED":
 		return LookUp
 	case r.Code == codes.FailedPrecondition, r.Code == codes.NotFound, r.Code == codes.AlreadyExists:
 		return StartAnew

@@ -62,7 +62,8 @@ export const NextStep = Object.freeze({
 export function nextStep(refusal) {
   if (refusal.retryDelayMs !== undefined) return NextStep.REPEAT;
   if (refusal.resumeUntil !== undefined) return NextStep.RESUME;
-  if (['STATE_ALREADY_USED', 'EXCHANGE_IN_PROGRESS'].includes(refusal.reason)) return NextStep.LOOK_UP;
+  const unclear = ['STATE_ALREADY_USED', 'EXCHANGE_IN_PROGRESS', 'DEADLINE_EXCEEDED'];
+  if (unclear.includes(refusal.reason)) return NextStep.LOOK_UP;
   switch (refusal.code) {
     case status.FAILED_PRECONDITION:
     case status.NOT_FOUND:

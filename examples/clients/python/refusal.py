@@ -92,7 +92,7 @@ def next_step(refusal: Refusal) -> NextStep:
         return NextStep.REPEAT
     if refusal.resume_until is not None:
         return NextStep.RESUME
-    if refusal.reason in ("STATE_ALREADY_USED", "EXCHANGE_IN_PROGRESS"):
+    if refusal.reason in ("STATE_ALREADY_USED", "EXCHANGE_IN_PROGRESS", "DEADLINE_EXCEEDED"):
         return NextStep.LOOK_UP
     match refusal.code:
         case grpc.StatusCode.FAILED_PRECONDITION | grpc.StatusCode.NOT_FOUND | grpc.StatusCode.ALREADY_EXISTS:

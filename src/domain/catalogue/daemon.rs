@@ -190,6 +190,18 @@ pub(super) const ENTRIES: &[Entry] = &[
          cairld. If none is missing, the record is lost: check the disk, and have the user start anew.",
     ),
     own(
+        Reason::DeadlineExceeded,
+        "No answer came within the call's deadline, or within 60 seconds where it had none. What was begun goes on.",
+        "Call GetSession to see what became of the session; a completion can be repeated with the same callback, a start with \
+         its request_id. If it happens often, set a longer deadline, and look in GetStatus at how the provider answers.",
+    ),
+    general(
+        Reason::Unimplemented,
+        "This version of cairld does not serve the call, or does not know it.",
+        "See in the changelog which version serves it, and compare with `cairld --version`; generate the client from the proto \
+         files of that version.",
+    ),
+    own(
         Reason::Internal,
         "A bug in the daemon.",
         "Look with GetSession at what became of the session before trying again. Report the bug with `cairld --version` and \

@@ -15,6 +15,7 @@ import java.time.Duration;
 import java.time.Instant;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.TreeMap;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
@@ -114,7 +115,7 @@ public record Refusal(
     if (resumeUntil.isPresent()) {
       return NextStep.RESUME;
     }
-    if (reason.equals("STATE_ALREADY_USED") || reason.equals("EXCHANGE_IN_PROGRESS")) {
+    if (Set.of("STATE_ALREADY_USED", "EXCHANGE_IN_PROGRESS", "DEADLINE_EXCEEDED").contains(reason)) {
       return NextStep.LOOK_UP;
     }
     return switch (code) {
