@@ -98,8 +98,9 @@ async fn a_refresh_asks_the_provider_once_and_only_where_that_helps() {
     );
 
     let callback = world.provider.approve(&started.authorization_url).await;
-    world.provider.fault(json!({"endpoint": "token", "times": 1, "status": 429, "body": "slow"})).await;
-    assert_eq!(refused(client.completed(&callback).await).reason, "RATE_LIMITED");
+    let unpaid = json!({"error": "payment_required"});
+    world.provider.fault(json!({"endpoint": "token", "times": 1, "status": 402, "body": unpaid})).await;
+    assert_eq!(refused(client.completed(&callback).await).reason, "PAYMENT_REQUIRED");
     world.provider.fault(json!({"endpoint": "session", "times": 1, "delay_ms": 500})).await;
     let calls: Vec<_> = (0..64)
         .map(|_| {
