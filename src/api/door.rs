@@ -232,6 +232,10 @@ fn explain_transport_refusal(response: http::Response<Body>) -> http::Response<B
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        api::caller::{Caller, Rpcs, TokenHash},
+        domain::{CallerName, Viewer},
+    };
 
     #[test]
     fn deadlines_are_read_as_grpc_writes_them() {
@@ -251,6 +255,51 @@ mod tests {
             ("1é", None),
         ] {
             assert_eq!(parse_timeout(value).map(|span| span.as_millis()), millis, "{value:?}");
+        }
+    }
+
+    /// A service that never answers.
+    #[derive(Clone)]
+    struct Never;
+
+    impl Service<http::Request<Body>> for Never {
+        type Response = http::Response<Body>;
+        type Error = std::convert::Infallible;
+        type Future = std::future::Pending<Result<Self::Response, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+            std::future::pending()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_not_answered_in_time_hears_why() {
+        let viewer = Viewer {
+            caller: CallerName::parse("checkout").unwrap(),
+            clients: Arc::default(),
+            shared: Arc::default(),
+            sees_unlinked: false,
+        };
+        let (uid, gid, token) = (None, None, Some(TokenHash::of("t0ken")));
+        let caller = Caller { viewer, uid, gid, token, rpcs: Rpcs::All, access_token: false, admin: false };
+        let (calls, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let layer = DoorLayer::new(Callers::new(vec![caller]), calls, stopping, Arc::new(Tally::new()));
+        let began = Instant::now();
+        for (timeout, seconds) in [(Some("300m"), 0), (None, 60)] {
+            let mut request = http::Request::new(Body::empty());
+            *request.uri_mut() = "/cairld.v1.IntegrationService/GetSession".parse().unwrap();
+            request.headers_mut().insert("authorization", "Bearer t0ken".parse().unwrap());
+            if let Some(timeout) = timeout {
+                request.headers_mut().insert("grpc-timeout", timeout.parse().unwrap());
+            }
+            let answer = layer.layer(Never).call(request).await.unwrap();
+            assert_eq!(answer.headers()[REASON_TRAILER], "DEADLINE_EXCEEDED");
+            assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::DeadlineExceeded);
+            assert_eq!(began.elapsed().as_secs(), seconds);
         }
     }
 }

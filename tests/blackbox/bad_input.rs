@@ -4,10 +4,9 @@ use std::io::{Read, Write};
 
 use cairld::api::proto::{
     CallbackParameters, CompleteAuthorizationRequest, GetSessionRequest, IngestWebhookRequest,
-    ListSessionsRequest, Reason, SessionStatus, StartAuthorizationRequest,
-    complete_authorization_request::Callback, get_session_request::Lookup,
+    ListSessionsRequest, Reason, StartAuthorizationRequest, complete_authorization_request::Callback,
+    get_session_request::Lookup,
 };
-use serde_json::json;
 use tonic::Code;
 use tonic_prost::ProstCodec;
 
@@ -196,30 +195,16 @@ async fn what_is_no_message_is_refused_with_a_reason() {
     let _tcp_still_serves = Client::tcp(daemon.tcp(), None).await;
 }
 
-/// What the daemon says by itself, beside all refusals, has a reason like them.
+/// What the daemon does not serve is said with a reason, like all else.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_and_a_call_that_is_not_served_have_reasons_too() {
+async fn a_call_that_is_not_served_has_a_reason_too() {
     let world = World::new().await;
     let _daemon = world.daemon();
     let mut client = world.unix().await;
-    let (id, callback) = world.approved(&mut client).await;
-    world.provider.fault(json!({"endpoint": "token", "times": 1, "fault": "hang"})).await;
-    // The client's own clock must not be the first to notice, so the deadline is in the header alone.
-    let mut request = client.request(complete_request(&callback));
-    request.metadata_mut().insert("grpc-timeout", "300m".parse().unwrap());
-    let refusal = refused(client.integration.complete_authorization(request).await);
-    assert_eq!((refusal.code, refusal.reason.as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
-    assert!(!refusal.is_retryable);
-    assert_eq!(
-        client.session(&id).await.unwrap().status(),
-        SessionStatus::Exchanging,
-        "what was begun goes on"
-    );
     let request = client.request(ListSessionsRequest::default());
     let refusal = refused(client.admin.list_sessions(request).await);
     assert_eq!((refusal.code, refusal.reason.as_str()), (Code::Unimplemented, "UNIMPLEMENTED"));
     let counted = client.status().await.unwrap().errors;
-    for reason in [Reason::DeadlineExceeded, Reason::Unimplemented] {
-        assert!(counted.iter().any(|error| error.reason() == reason && error.count == 1), "{counted:?}");
-    }
+    let is_counted = counted.iter().any(|error| error.reason() == Reason::Unimplemented && error.count == 1);
+    assert!(is_counted, "{counted:?}");
 }
