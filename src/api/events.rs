@@ -1,5 +1,7 @@
 //! Events in the contract: their messages, their places as opaque texts, and the calls about them.
 
+use std::sync::Arc;
+
 use data_encoding::BASE64URL_NOPAD;
 use sha2::{Digest, Sha256};
 use tokio_stream::{Stream, StreamExt};
@@ -14,8 +16,6 @@ use crate::{
     flows::{EventQuery, Flows},
     store::{Event, EventFilter},
 };
-
-use std::sync::Arc;
 
 /// Events of a page where the caller does not say, and at most.
 const PAGE: usize = 100;

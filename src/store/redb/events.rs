@@ -10,9 +10,10 @@ use super::{
         },
         seal::Purpose,
     },
+    inbox::span,
     sessions::{forget_ended_state, linked, log_damage, provider_session_key},
     tables::{
-        Change, EMPTY_INBOX, InboxSpan, OperationError, Outcome, Tables, database, event_key, put_session,
+        Change, InboxSpan, OperationError, Outcome, Tables, database, event_key, put_session,
         session_event_key,
     },
 };
@@ -189,8 +190,7 @@ struct Growth {
 
 impl Growth {
     fn of(tables: &Tables<'_>, client: &ClientName) -> Result<Self, OperationError> {
-        let span = tables.inboxes.get(client.as_str().as_bytes()).map_err(database)?;
-        let span = span.map_or(EMPTY_INBOX, |span| span.value());
+        let span = span(&tables.inboxes, client).map_err(database)?;
         Ok(Self { client: client.clone(), span, rows: Vec::new() })
     }
 

@@ -8,7 +8,7 @@ use super::{
     tables::{Change, Outcome, REVOCATIONS_TABLE, Tables, database, put_session},
     unreadable,
 };
-use crate::domain::{Moment, Reason, Revocation, RevocationEnd, RunId, Session, SessionId, Viewer};
+use crate::domain::{Moment, Revocation, RevocationEnd, RunId, Session, SessionId, Viewer};
 
 pub(super) fn revoke(
     tables: &Tables<'_>,
@@ -18,10 +18,7 @@ pub(super) fn revoke(
     viewer: &Viewer,
     id: SessionId,
 ) -> Outcome<Session> {
-    let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
-    if !viewer.sees(&stored.session) {
-        return Err(Reason::SessionNotFound.into());
-    }
+    let mut stored = tables.visible_session(codec, viewer, id)?;
     let mut changes = Vec::new();
     if let Some(revocation) = stored.session.revoke(now, run)? {
         changes.push(put_session(codec, &stored)?);

@@ -259,10 +259,7 @@ pub(super) fn cancel(
     viewer: &Viewer,
     id: SessionId,
 ) -> Outcome<Session> {
-    let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
-    if !viewer.sees(&stored.session) {
-        return Err(Reason::SessionNotFound.into());
-    }
+    let mut stored = tables.visible_session(codec, viewer, id)?;
     let revocation = stored.session.cancel(now, run)?;
     let mut changes = vec![put_session(codec, &stored)?];
     changes.extend(forget_state(tables, codec, &stored)?);

@@ -9,7 +9,7 @@ use super::{
     },
     watches::Subject,
 };
-use crate::domain::{ClientName, Reason, SessionId};
+use crate::domain::{ClientName, Reason, SessionId, Viewer};
 
 // Names are never reused, not even for a table that is gone.
 /// Session id → `SessionRecord`. Ids follow time, so the order of the table is the order of expiry.
@@ -194,6 +194,17 @@ impl<'t> Tables<'t> {
     ) -> Result<StoredSession, OperationError> {
         let record = self.sessions.get(id.as_bytes()).map_err(database)?.ok_or(StoreError::from(missing))?;
         Ok(codec.session(id, record.value())?)
+    }
+
+    /// The session of that id, where the viewer may see it.
+    pub(super) fn visible_session(
+        &self,
+        codec: &Codec,
+        viewer: &Viewer,
+        id: SessionId,
+    ) -> Result<StoredSession, OperationError> {
+        let stored = self.session(codec, id, Reason::SessionNotFound)?;
+        if viewer.sees(&stored.session) { Ok(stored) } else { Err(Reason::SessionNotFound.into()) }
     }
 
     pub(super) fn apply(&mut self, change: Change) -> Result<(), StorageError> {

@@ -5,7 +5,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableError};
 use super::{
     super::{
         EventLimits, StoreError, Trimmed,
-        record::{Codec, EventRow, decode_consumer, decode_digest},
+        record::{Codec, EventRow, Kept, decode_consumer, decode_digest},
     },
     inbox::{span, spans},
     sessions::{log_damage, provider_session_key},
@@ -39,8 +39,8 @@ pub(super) fn is_due(
         let events = transaction.open_table(super::tables::EVENTS_TABLE).map_err(unreadable)?;
         let key = event_key(&client, oldest);
         let row = events.get(key.as_slice()).map_err(unreadable)?;
-        let is_old = row.is_none_or(|row| is_old(codec, &key, &client, oldest, row.value(), now, limits));
-        if is_old {
+        let row = row.map(|row| codec.event_row(&key, &client, oldest, row.value()));
+        if row.is_none_or(|row| is_old(&row, now, limits)) {
             return Ok(true);
         }
     }
@@ -99,7 +99,7 @@ impl Inbox<'_> {
                 Ok(EventRow::ToldAnew { .. }) | Err(_) => oldest,
             };
             let is_unread = done.is_some_and(|done| done < last_place);
-            if !is_over_size && !is_old(self.codec, &key, &self.client, oldest, row, self.now, self.limits) {
+            if !is_over_size && !is_old(&parsed, self.now, self.limits) {
                 break;
             }
             if is_unread && bytes <= self.limits.unread_bytes {
@@ -107,7 +107,9 @@ impl Inbox<'_> {
             }
             // One that only told another anew is no event; one that does not open was.
             let is_event = !matches!(parsed, Ok(EventRow::ToldAnew { .. }));
-            changes.extend(self.belongings(&key, oldest, row)?);
+            if let Ok(EventRow::Kept(kept)) = parsed.map_err(log_damage) {
+                changes.extend(self.belongings(&kept));
+            }
             trimmed.removed += u64::from(is_event);
             trimmed.unread += u64::from(is_event && is_unread);
             events -= u64::from(is_event).min(events);
@@ -140,31 +142,21 @@ impl Inbox<'_> {
     }
 
     /// The removal of all rows that belong to an event, but for what proves that it was received.
-    fn belongings(&self, key: &[u8], sequence: u64, row: &[u8]) -> Result<Vec<Change>, OperationError> {
-        let row = self.codec.event_row(key, &self.client, sequence, row).map_err(log_damage);
-        let Ok(EventRow::Kept(kept)) = row else { return Ok(Vec::new()) };
+    fn belongings(&self, kept: &Kept) -> Vec<Change> {
         let mut changes: Vec<_> = kept.inner_id.map(Change::RemoveInnerId).into_iter().collect();
         if let Some(provider_session) = &kept.event.provider_session {
             let key = provider_session_key(self.codec, &self.client, provider_session);
-            changes.push(Change::RemoveSessionEvent(session_event_key(&key, sequence)));
+            changes.push(Change::RemoveSessionEvent(session_event_key(&key, kept.event.sequence)));
         }
-        Ok(changes)
+        changes
     }
 }
 
 /// Whether a row's retention is over. One that does not open has no known age: it goes when its place is wanted.
-fn is_old(
-    codec: &Codec,
-    key: &[u8],
-    client: &ClientName,
-    sequence: u64,
-    row: &[u8],
-    now: Moment,
-    limits: &EventLimits,
-) -> bool {
-    let since = match codec.event_row(key, client, sequence, row) {
+fn is_old(row: &Result<EventRow, StoreError>, now: Moment, limits: &EventLimits) -> bool {
+    let since = match row {
         Ok(EventRow::Kept(kept)) => kept.event.received,
-        Ok(EventRow::ToldAnew { since, .. }) => since,
+        Ok(EventRow::ToldAnew { since, .. }) => *since,
         Err(_) => return false,
     };
     since.age(now).is_ok_and(|age| age >= limits.retention)
