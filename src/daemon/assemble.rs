@@ -25,8 +25,14 @@ pub(super) fn store(
     RedbStore::open(Settings { path, cache_bytes, retention, keys: keys.ring() }, run, now)
 }
 
-/// A client with its way to the provider.
-pub(super) fn client(client: config::Client, clock: &Arc<dyn Clock>) -> Result<Client, BuildError> {
+/// A client with its way to the provider, and the callers that may use it.
+pub(super) fn client(
+    client: config::Client,
+    callers: &[config::Caller],
+    clock: &Arc<dyn Clock>,
+) -> Result<Client, BuildError> {
+    let callers = callers.iter().filter(|caller| caller.clients.contains(&client.name));
+    let callers = callers.map(|caller| caller.name.clone()).collect();
     let config::Client { name, endpoints, timeouts, limits, .. } = client;
     let budget = |kind, credential: &ApiKey, limit| BudgetTerms {
         kind,
@@ -59,6 +65,7 @@ pub(super) fn client(client: config::Client, clock: &Arc<dyn Clock>) -> Result<C
         require_binding: client.require_binding,
         test_mode: client.test_mode,
         issuer: client.issuer,
+        callers,
         webhook_secrets: client.webhook_secrets,
         token_budget,
         session_budget,

@@ -71,7 +71,8 @@ pub async fn run(
         .into_iter()
         .map(|client| {
             let name = client.name.to_string();
-            assemble::client(client, &clock).map_err(|error| RunError::Provider { client: name, error })
+            assemble::client(client, &callers, &clock)
+                .map_err(|error| RunError::Provider { client: name, error })
         })
         .collect::<Result<Vec<_>, _>>()?;
     let callers = Callers::new(callers.into_iter().map(|caller| assemble::caller(caller, &shared)).collect());

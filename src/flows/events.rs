@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures_util::stream;
@@ -10,14 +11,17 @@ use tokio::sync::watch;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Client, Flows};
+use super::{Client, Flows, watch::sleep};
 use crate::{
-    domain::{ClientName, ConsumerName, Reason, Refusal, SessionId, Viewer, WebhookSecret},
-    store::{Consumer, Event, EventFilter, EventPage, StoreError, Trimmed},
+    domain::{ClientName, ConsumerName, Moment, Reason, Refusal, SessionId, Viewer, WebhookSecret},
+    store::{Consumer, ConsumerStatus, Event, EventFilter, EventPage, StoreError, TrimTerms, Trimmed},
 };
 
 /// Most events that a stream reads at once; with the bound on a page's bytes, what a slow consumer costs in memory.
 const READ_AT_ONCE: usize = 64;
+
+/// How often a stream lets the store know that it has passed over what is nothing for its consumer.
+const NOTE_EVERY: Duration = Duration::from_secs(60);
 
 /// Which events to look at.
 #[derive(Debug)]
@@ -93,6 +97,12 @@ struct EventStream {
     filter: EventFilter,
     /// The last place that was read.
     reached: u64,
+    /// The last place that was told, or that the consumer was done with before.
+    told: u64,
+    /// Up to where the store knows that nothing was for this consumer behind what was told.
+    passed_over: u64,
+    /// When the store was told so last.
+    noted: Option<Moment>,
     read: VecDeque<Event>,
     arrivals: watch::Receiver<()>,
     registration: Registration,
@@ -137,7 +147,17 @@ impl Flows {
         let (number, superseded) = self.event_streams.open(&consumer);
         let registration = Registration { flows: Arc::clone(self), consumer, number, superseded };
         let filter = EventFilter { client, kinds, session: None };
-        let stream = EventStream { viewer, filter, reached, read: VecDeque::new(), arrivals, registration };
+        let stream = EventStream {
+            viewer,
+            filter,
+            reached,
+            told: reached,
+            passed_over: reached,
+            noted: None,
+            read: VecDeque::new(),
+            arrivals,
+            registration,
+        };
         Ok(stream::unfold(Some(stream), |stream| async {
             let mut stream = stream?;
             match stream.next().await {
@@ -172,6 +192,14 @@ impl Flows {
         })
     }
 
+    /// How far a client's consumers are.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn consumers(&self, client: &ClientName) -> Result<Vec<ConsumerStatus>, Refusal> {
+        Ok(self.store.consumers(client).await?)
+    }
+
     /// Forgets a consumer, and ends its stream.
     ///
     /// # Errors
@@ -200,9 +228,12 @@ impl Flows {
             secrets.map(|secret| secret.secret.clone()).collect()
         };
         let secrets: Vec<_> = self.clients.values().flat_map(in_force).collect();
+        let readers =
+            self.clients.values().map(|client| (client.name.clone(), client.callers.clone())).collect();
         let mut sum = Trimmed::default();
         loop {
-            let bite = self.store.trim(self.now(), self.event_limits, &secrets).await?;
+            let terms = TrimTerms { limits: self.event_limits, in_force: &secrets, readers: &readers };
+            let bite = self.store.trim(self.now(), terms).await?;
             sum.removed += bite.removed;
             sum.unread += bite.unread;
             if !bite.more {
@@ -221,6 +252,7 @@ impl EventStream {
                 return Err(Reason::ConsumerSuperseded.into());
             }
             if let Some(event) = self.read.pop_front() {
+                self.told = event.sequence;
                 return Ok(event);
             }
             // Marked as seen before the look: what comes after it is not missed.
@@ -239,13 +271,34 @@ impl EventStream {
                 }
                 continue;
             }
+            let wake = self.note_passed_over(&flows).await?;
             tokio::select! {
                 arrived = self.arrivals.changed() => if arrived.is_err() {
                     return Err(Reason::StoreUnavailable.into());
                 },
                 () = self.registration.superseded.cancelled() => {}
+                () = sleep(wake) => {}
                 () = flows.stopping.cancelled() => return Err(Reason::ShuttingDown.into()),
             }
         }
+    }
+
+    /// Lets the store know what was passed over since it was nothing for this consumer, so that it need not be kept for
+    /// him; now and then, since each time costs a write. Answers when to come again, if there is more to say.
+    async fn note_passed_over(&mut self, flows: &Flows) -> Result<Option<Duration>, Refusal> {
+        if self.reached <= self.told.max(self.passed_over) {
+            return Ok(None);
+        }
+        let now = flows.now();
+        let since = self.noted.and_then(|noted| noted.age(now).ok()).unwrap_or(NOTE_EVERY);
+        if since < NOTE_EVERY {
+            return Ok(Some(NOTE_EVERY - since));
+        }
+        self.noted = Some(now);
+        if flows.store.pass_over(&self.registration.consumer, self.told, self.reached).await? {
+            self.passed_over = self.reached;
+            return Ok(None);
+        }
+        Ok(Some(NOTE_EVERY))
     }
 }

@@ -18,7 +18,10 @@ mod token;
 mod watch;
 mod webhook;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
@@ -33,8 +36,8 @@ pub use self::{
 use self::{events::OpenStreams, flight::Flights, gate::Gates, ids::IdSource};
 use crate::{
     domain::{
-        ApiKey, BudgetTerms, ClientName, Clock, Moment, Reason, Refusal, Session, SessionId, SigningSecret,
-        Timestamp, Viewer,
+        ApiKey, BudgetTerms, CallerName, ClientName, Clock, Moment, Reason, Refusal, Session, SessionId,
+        SigningSecret, Timestamp, Viewer,
     },
     provider::Provider,
     store::{EventLimits, Store, StoreError, StoreStatus, Swept},
@@ -60,6 +63,8 @@ pub struct Client {
     pub test_mode: bool,
     /// What a callback's `iss` must be (RFC 9207), where it is checked.
     pub issuer: Option<String>,
+    /// Who may use it.
+    pub callers: BTreeSet<CallerName>,
     /// The secrets that webhooks may be signed with, those included whose end has come.
     pub webhook_secrets: Vec<SigningSecret>,
     /// How many token requests the provider takes.

@@ -1,6 +1,9 @@
 //! The inbox: what the provider's webhooks brought, kept for whoever wants it.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -116,6 +119,27 @@ pub struct EventLimits {
     pub unread_bytes: u64,
 }
 
+/// By what trimming goes.
+#[derive(Clone, Copy, Debug)]
+pub struct TrimTerms<'a> {
+    /// How long events are kept.
+    pub limits: EventLimits,
+    /// The secrets in force: what was signed with one of them can come again.
+    pub in_force: &'a [WebhookSecret],
+    /// The callers of each client, whose consumers are waited for. Those of a caller that has left the configuration keep
+    /// their place, and hold nothing up.
+    pub readers: &'a BTreeMap<ClientName, BTreeSet<CallerName>>,
+}
+
+/// How far a consumer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerStatus {
+    /// Which one.
+    pub consumer: Consumer,
+    /// Places of the inbox that it is not done with.
+    pub behind: u64,
+}
+
 /// What one bite of trimming did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trimmed {
@@ -174,6 +198,19 @@ pub trait Inbox: Send + Sync + 'static {
     /// `CURSOR_INVALID` for a consumer that does not exist or a place that the inbox has not reached, or the store's own.
     async fn acknowledge(&self, consumer: &Consumer, sequence: u64) -> Result<(), StoreError>;
 
+    /// A consumer was told nothing behind `told` up to `reached`, since nothing there is for it: if it is done with `told`,
+    /// it is done with all of that. Answers whether it is.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn pass_over(&self, consumer: &Consumer, told: u64, reached: u64) -> Result<bool, StoreError>;
+
+    /// How far a client's consumers are. Only reads.
+    ///
+    /// # Errors
+    /// The store's own. A row that does not open is logged and left out.
+    async fn consumers(&self, client: &ClientName) -> Result<Vec<ConsumerStatus>, StoreError>;
+
     /// A consumer does not exist.
     ///
     /// # Errors
@@ -185,12 +222,7 @@ pub trait Inbox: Send + Sync + 'static {
     ///
     /// # Errors
     /// The store's own.
-    async fn trim(
-        &self,
-        now: Moment,
-        limits: EventLimits,
-        in_force: &[WebhookSecret],
-    ) -> Result<Trimmed, StoreError>;
+    async fn trim(&self, now: Moment, terms: TrimTerms<'_>) -> Result<Trimmed, StoreError>;
 
     /// Hears of each event of a client that is durable from now on; several that follow quickly may be heard as one.
     fn arrivals(&self, client: &ClientName) -> watch::Receiver<()>;

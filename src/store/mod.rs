@@ -15,7 +15,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 pub use self::{
-    inbox::{Consumer, Event, EventFilter, EventLimits, EventPage, Inbox, Ingested, NewEvent, Trimmed},
+    inbox::{
+        Consumer, ConsumerStatus, Event, EventFilter, EventLimits, EventPage, Inbox, Ingested, NewEvent,
+        TrimTerms, Trimmed,
+    },
     redb::{OpenError, RedbStore, Settings},
     seal::{KeyRing, MasterKey, MasterKeyError},
 };
@@ -176,6 +179,15 @@ pub struct Swept {
     pub more: bool,
 }
 
+/// A part of the sessions that have not ended.
+#[derive(Debug)]
+pub struct LiveSessions {
+    /// Those that were found, as they stand.
+    pub sessions: Vec<Session>,
+    /// Behind which one to look on; none at the end.
+    pub next: Option<SessionId>,
+}
+
 /// How the store is.
 #[derive(Clone, Debug)]
 pub struct StoreStatus {
@@ -306,6 +318,12 @@ pub trait Store: Inbox {
     /// # Errors
     /// The store's own.
     async fn sweep(&self, now: Moment) -> Result<Swept, StoreError>;
+
+    /// The sessions that have not ended: of all callers, and a bounded part of them at a time, behind `after`. Only reads.
+    ///
+    /// # Errors
+    /// The store's own. A record that does not open is logged and left out.
+    async fn live_sessions(&self, now: Moment, after: Option<SessionId>) -> Result<LiveSessions, StoreError>;
 
     /// Hears of each change of a session that is durable from now on; changes that follow quickly may be heard as one.
     fn changes(&self, id: SessionId) -> watch::Receiver<()>;

@@ -13,6 +13,7 @@ pub(super) async fn suite<B: Backend>(fresh: &impl Fn() -> B) {
     consumers_go_on_across_restarts(&fresh()).await;
     old_events_go_and_stay_known_as_duplicates(&fresh()).await;
     what_is_unread_stays_up_to_a_limit(&fresh()).await;
+    one_from_the_future_goes_with_those_behind_it(&fresh()).await;
 }
 
 fn secret(text: &str) -> WebhookSecret {
@@ -71,11 +72,11 @@ fn filter() -> EventFilter {
     EventFilter { client: client(), kinds: Vec::new(), session: None }
 }
 
-fn overseer() -> Viewer {
+pub(super) fn overseer() -> Viewer {
     Viewer { sees_unlinked: true, ..viewer("overseer") }
 }
 
-fn consumer(caller: &str, name: &str) -> Consumer {
+pub(super) fn consumer(caller: &str, name: &str) -> Consumer {
     let name = ConsumerName::parse(name).unwrap();
     Consumer { caller: CallerName::parse(caller).unwrap(), client: client(), name }
 }
@@ -92,7 +93,7 @@ async fn listed(store: &Arc<dyn Store>, viewer: &Viewer) -> Vec<u64> {
     page.events.into_iter().map(|event| event.sequence).collect()
 }
 
-fn seen(number: u8, provider_session: &str) -> NewEvent {
+pub(in crate::store) fn seen(number: u8, provider_session: &str) -> NewEvent {
     event(number, &format!(r#"{{"id":"e{number}","type":"t{number}","session_id":"{provider_session}"}}"#))
 }
 
@@ -233,14 +234,22 @@ async fn consumers_go_on_across_restarts(backend: &impl Backend) {
     assert_eq!(store.open_consumer(at(2), &billing).await.unwrap(), 0, "begins anew");
 }
 
-const LIMITS: EventLimits =
+pub(in crate::store) const LIMITS: EventLimits =
     EventLimits { retention: Duration::from_secs(1000), bytes: u64::MAX, unread_bytes: u64::MAX };
 
-async fn trim_all(store: &Arc<dyn Store>, seconds: u64, limits: EventLimits, secrets: &[&str]) -> (u64, u64) {
+pub(in crate::store) async fn trim_all(
+    store: &Arc<dyn Store>,
+    seconds: u64,
+    limits: EventLimits,
+    secrets: &[&str],
+) -> (u64, u64) {
     let secrets: Vec<_> = secrets.iter().map(|text| secret(text)).collect();
+    let readers = ["checkout", "overseer"].map(|name| CallerName::parse(name).unwrap());
+    let readers = BTreeMap::from([(client(), BTreeSet::from(readers))]);
+    let terms = TrimTerms { limits, in_force: &secrets, readers: &readers };
     let (mut removed, mut unread) = (0, 0);
     loop {
-        let trimmed = store.trim(at(seconds), limits, &secrets).await.unwrap();
+        let trimmed = store.trim(at(seconds), terms).await.unwrap();
         removed += trimmed.removed;
         unread += trimmed.unread;
         if !trimmed.more {
@@ -294,4 +303,16 @@ async fn what_is_unread_stays_up_to_a_limit(backend: &impl Backend) {
         "a few are left below the hard limit: {removed}"
     );
     assert_eq!(listed(&store, &overseer()).await.last(), Some(&100), "the oldest go first");
+}
+
+/// The clock was ahead when it came, and was set right at the next boot.
+async fn one_from_the_future_goes_with_those_behind_it(backend: &impl Backend) {
+    let store = backend.open(run(1));
+    let before_the_boot = Moment { boot: BootTime { boot: 0, millis: 0 }, ..at(90_000) };
+    store.ingest(before_the_boot, seen(1, "hvf_1")).await.unwrap();
+    store.ingest(at(1), seen(2, "hvf_1")).await.unwrap();
+    store.ingest(at(500), seen(3, "hvf_1")).await.unwrap();
+    assert_eq!(trim_all(&store, 1000, LIMITS, &[]).await, (0, 0));
+    assert_eq!(trim_all(&store, 1001, LIMITS, &[]).await, (2, 0));
+    assert_eq!(listed(&store, &overseer()).await, [3]);
 }

@@ -1,12 +1,21 @@
 //! What every backend must do, concurrency included. A backend's tests call [`suite`] with a way to open itself.
 
 mod budgets;
+mod consumers;
 mod inbox;
+mod live;
 mod revocations;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-pub(super) use self::revocations::complete;
+pub(super) use self::{
+    inbox::{LIMITS, seen, trim_all},
+    revocations::complete,
+};
 use super::*;
 use crate::domain::{
     AccessToken, ApiKey, At, AuthorizationCode, BootTime, BudgetKind, ExchangeEnd, OpenStatus, ProviderSaid,
@@ -44,6 +53,8 @@ pub(super) async fn suite<B: Backend>(fresh: impl Fn() -> B) {
     claims_that_arrived_count_even_when_the_token_ran_out_meanwhile(&fresh()).await;
     budgets::suite(&fresh).await;
     inbox::suite(&fresh).await;
+    consumers::suite(&fresh).await;
+    live::suite(&fresh).await;
     revocations::a_revoked_token_waits_until_its_revocation_ends(&fresh()).await;
     revocations::cancelling_moves_a_token_into_the_queue(&fresh()).await;
     revocations::the_queue_is_read_by_what_is_left_of_life_and_outlives_the_sessions(&fresh()).await;

@@ -1,4 +1,4 @@
-//! Reading inboxes, and the consumers that do.
+//! Reading inboxes.
 
 use std::sync::{Arc, PoisonError};
 
@@ -8,25 +8,21 @@ use tokio::sync::watch;
 
 use super::{
     super::{
-        Consumer, Event, EventFilter, EventLimits, EventPage, Inbox, Ingested, NewEvent, StoreError, Trimmed,
-        record::{Codec, EventRow, Kept, decode_consumer, encode_consumer},
+        Consumer, ConsumerStatus, Event, EventFilter, EventPage, Inbox, Ingested, NewEvent, StoreError,
+        TrimTerms, Trimmed,
+        record::{Codec, EventRow, Kept},
     },
-    RedbStore, events,
+    RedbStore, consumers, events,
     sessions::log_damage,
-    tables::{
-        Change, EMPTY_INBOX, EVENTS_TABLE, INBOXES_TABLE, InboxSpan, Outcome, Tables, consumer_key, database,
-        event_key,
-    },
+    tables::{Change, EMPTY_INBOX, EVENTS_TABLE, INBOXES_TABLE, InboxSpan, event_key},
     trim, unreadable,
     watches::Subject,
 };
-use crate::domain::{ClientName, Moment, Reason, Viewer, WebhookSecret};
+use crate::domain::{ClientName, Moment, Viewer};
 
 /// Most rows that one page looks at, and bytes of them after which it ends: reading one holds up its thread.
 const MOST_LOOKED_AT: usize = 1024;
 const PAGE_BYTES: usize = 512 * 1024;
-/// Most consumers that a caller may have.
-const MOST_CONSUMERS: usize = 256;
 
 /// How a page is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,45 +106,6 @@ fn readable<T>(row: Result<T, StoreError>) -> Option<T> {
     row.map_err(log_damage).ok()
 }
 
-/// A consumer exists from now on; answers up to where it is done.
-pub(super) fn open_consumer(tables: &Tables<'_>, now: Moment, consumer: &Consumer) -> Outcome<u64> {
-    let key = consumer_key(consumer);
-    if let Some(row) = tables.consumers.get(key.as_slice()).map_err(database)? {
-        return Ok((decode_consumer(&key, row.value())?.0, Vec::new()));
-    }
-    let prefix = [consumer.caller.as_str().as_bytes(), &[0]].concat();
-    let own = tables.consumers.range(prefix.as_slice()..).map_err(database)?;
-    let is_full = own
-        .take_while(|row| row.as_ref().is_ok_and(|(key, _)| key.value().starts_with(&prefix)))
-        .nth(MOST_CONSUMERS - 1)
-        .is_some();
-    if is_full {
-        return Err(Reason::Overloaded.into());
-    }
-    Ok((0, vec![Change::PutConsumer(key, encode_consumer(0, now))]))
-}
-
-/// A consumer is done up to a place.
-pub(super) fn acknowledge(tables: &Tables<'_>, consumer: &Consumer, sequence: u64) -> Outcome<()> {
-    let key = consumer_key(consumer);
-    let row = tables.consumers.get(key.as_slice()).map_err(database)?.ok_or(Reason::CursorInvalid)?;
-    let (done, created) = decode_consumer(&key, row.value())?;
-    let (_, newest, ..) = span(&tables.inboxes, &consumer.client).map_err(database)?;
-    if sequence > newest {
-        return Err(Reason::CursorInvalid.into());
-    }
-    let is_further = sequence > done;
-    let change = is_further.then(|| Change::PutConsumer(key.clone(), encode_consumer(sequence, created)));
-    Ok(((), change.into_iter().collect()))
-}
-
-/// A consumer exists no more.
-pub(super) fn delete_consumer(tables: &Tables<'_>, consumer: &Consumer) -> Outcome<()> {
-    let key = consumer_key(consumer);
-    let is_there = tables.consumers.get(key.as_slice()).map_err(database)?.is_some();
-    Ok(((), is_there.then_some(Change::RemoveConsumer(key)).into_iter().collect()))
-}
-
 /// What an inbox holds.
 pub(super) fn span(
     inboxes: &impl ReadableTable<&'static [u8], InboxSpan>,
@@ -202,25 +159,30 @@ impl Inbox for RedbStore {
 
     async fn open_consumer(&self, now: Moment, consumer: &Consumer) -> Result<u64, StoreError> {
         let consumer = consumer.clone();
-        self.writer.write(move |tables| open_consumer(tables, now, &consumer)).await
+        self.writer.write(move |tables| consumers::open(tables, now, &consumer)).await
     }
 
     async fn acknowledge(&self, consumer: &Consumer, sequence: u64) -> Result<(), StoreError> {
         let consumer = consumer.clone();
-        self.writer.write(move |tables| acknowledge(tables, &consumer, sequence)).await
+        self.writer.write(move |tables| consumers::acknowledge(tables, &consumer, sequence)).await
+    }
+
+    async fn pass_over(&self, consumer: &Consumer, told: u64, reached: u64) -> Result<bool, StoreError> {
+        let consumer = consumer.clone();
+        self.writer.write(move |tables| consumers::pass_over(tables, &consumer, told, reached)).await
+    }
+
+    async fn consumers(&self, client: &ClientName) -> Result<Vec<ConsumerStatus>, StoreError> {
+        consumers::status(&self.database, client)
     }
 
     async fn delete_consumer(&self, consumer: &Consumer) -> Result<(), StoreError> {
         let consumer = consumer.clone();
-        self.writer.write(move |tables| delete_consumer(tables, &consumer)).await
+        self.writer.write(move |tables| consumers::delete(tables, &consumer)).await
     }
 
-    async fn trim(
-        &self,
-        now: Moment,
-        limits: EventLimits,
-        in_force: &[WebhookSecret],
-    ) -> Result<Trimmed, StoreError> {
+    async fn trim(&self, now: Moment, terms: TrimTerms<'_>) -> Result<Trimmed, StoreError> {
+        let TrimTerms { limits, in_force, readers } = terms;
         let marks: Vec<_> = in_force.iter().map(|secret| events::mark(&self.codec, secret)).collect();
         let useless = {
             let mut progress = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -233,8 +195,8 @@ impl Inbox for RedbStore {
         if !trim::is_due(&self.database, &self.codec, now, &limits)? {
             return Ok(Trimmed::default());
         }
-        let codec = Arc::clone(&self.codec);
-        self.writer.write_surely(move |tables| trim::apply(tables, &codec, now, &limits)).await
+        let (codec, readers) = (Arc::clone(&self.codec), readers.clone());
+        self.writer.write_surely(move |tables| trim::apply(tables, &codec, now, &limits, &readers)).await
     }
 
     fn arrivals(&self, client: &ClientName) -> watch::Receiver<()> {

@@ -1,8 +1,10 @@
 //! The embedded backend: one file, one writer, group commit.
 
 mod budgets;
+mod consumers;
 mod events;
 mod inbox;
+mod live;
 mod open;
 mod revocations;
 mod sessions;
@@ -35,7 +37,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Admitted, Lookup, NewSession, Slot, Started, Store, StoreError, StoreStatus, Swept, Take, Took,
+    Admitted, LiveSessions, Lookup, NewSession, Slot, Started, Store, StoreError, StoreStatus, Swept, Take,
+    Took,
     record::{Codec, SCHEMA_VERSION, decode_link},
 };
 use crate::domain::{
@@ -251,6 +254,11 @@ impl Store for RedbStore {
             return Ok(Swept { more: due.more, ..Swept::default() });
         }
         self.writer.write_surely(move |tables| sweep::apply(tables, &codec, now, run, &due)).await
+    }
+
+    async fn live_sessions(&self, now: Moment, after: Option<SessionId>) -> Result<LiveSessions, StoreError> {
+        let progress = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
+        live::read(&self.database, &self.codec, &progress, (now, self.run), after)
     }
 
     fn changes(&self, id: SessionId) -> watch::Receiver<()> {

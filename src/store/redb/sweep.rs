@@ -18,7 +18,7 @@ use super::{
     unreadable,
 };
 use crate::domain::{
-    FromTheFuture, Moment, RunId, SESSION_LIFE, Session, SessionId, Timestamp, TokenStanding,
+    At, FromTheFuture, Moment, RunId, SESSION_LIFE, Session, SessionId, Timestamp, TokenStanding,
 };
 
 /// Most sessions that one bite settles, and removes. Each costs the writer a few microseconds for each row that belongs to
@@ -35,6 +35,8 @@ pub(super) struct Progress {
     passed: Option<SessionId>,
     /// Those passed that time can still change, in exchange or holding a token, by when to look again.
     unfinished: BTreeSet<(Timestamp, SessionId)>,
+    /// Those passed that held a token and missed their claims when they were looked at last.
+    claimless: BTreeSet<SessionId>,
 }
 
 /// When to look again at a session that has not changed although its time had come, by the wall clock.
@@ -61,6 +63,21 @@ impl Progress {
         if session.is_unfinished() {
             self.unfinished.insert((by_time.max(now.wall.plus(LOOK_AGAIN)), session.id));
         }
+        if session.at == At::Token {
+            self.claimless.insert(session.id);
+        } else {
+            self.claimless.remove(&session.id);
+        }
+    }
+
+    /// The last session that was looked at for its end.
+    pub(super) fn passed(&self) -> Option<SessionId> {
+        self.passed
+    }
+
+    /// Those passed that are to be looked at for their claims.
+    pub(super) fn claimless(&self) -> &BTreeSet<SessionId> {
+        &self.claimless
     }
 }
 

@@ -185,6 +185,26 @@ async fn a_damaged_row_of_the_queue_stops_neither_the_others_nor_its_own_removal
 }
 
 #[tokio::test]
+async fn a_damaged_event_goes_with_those_behind_it() {
+    let folder = InFolder::new();
+    let store: Arc<dyn Store> = folder.open(run(1));
+    for number in 1..=3 {
+        store.ingest(at(1), conformance::seen(number, "hvf_1")).await.unwrap();
+    }
+    drop(store);
+    let database = Database::open(folder.path()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let key = tables::event_key(&conformance::client(), 1);
+    transaction.open_table(tables::EVENTS_TABLE).unwrap().insert(key.as_slice(), &[0xff; 90][..]).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let store: Arc<dyn Store> = folder.open(run(2));
+    assert_eq!(conformance::trim_all(&store, 1000, conformance::LIMITS, &[]).await, (0, 0));
+    assert_eq!(conformance::trim_all(&store, 1001, conformance::LIMITS, &[]).await, (3, 0));
+    assert_eq!(store.status().events, 0);
+}
+
+#[tokio::test]
 async fn a_table_that_is_younger_than_the_file_is_added() {
     let folder = InFolder::new();
     drop(folder.try_open(&[1]).unwrap());

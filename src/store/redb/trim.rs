@@ -1,12 +1,15 @@
 //! Trimming inboxes: what is kept long enough goes, oldest first, in bites.
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableError};
+use std::collections::{BTreeMap, BTreeSet};
+
+use redb::{Database, ReadableDatabase, ReadableTable, StorageError, TableError};
 
 use super::{
     super::{
         EventLimits, StoreError, Trimmed,
-        record::{Codec, EventRow, Kept, decode_consumer, decode_digest},
+        record::{Codec, EventRow, Kept, decode_digest},
     },
+    consumers,
     inbox::{span, spans},
     sessions::{log_damage, provider_session_key},
     tables::{
@@ -15,11 +18,13 @@ use super::{
     },
     unreadable,
 };
-use crate::domain::{ClientName, Moment};
+use crate::domain::{CallerName, ClientName, Moment};
 
 /// Most events that one bite removes from an inbox, and most digests that it looks at.
 const BITE: u64 = 64;
 const DIGESTS_LOOKED_AT: usize = 256;
+/// Most rows of unknown age that are passed over to find one whose age is known.
+const MOST_PASSED_OVER: usize = 256;
 
 /// Whether any inbox has something to trim, seen from outside the writer. Spares it the question.
 pub(super) fn is_due(
@@ -37,10 +42,9 @@ pub(super) fn is_due(
             continue;
         }
         let events = transaction.open_table(super::tables::EVENTS_TABLE).map_err(unreadable)?;
-        let key = event_key(&client, oldest);
-        let row = events.get(key.as_slice()).map_err(unreadable)?;
-        let row = row.map(|row| codec.event_row(&key, &client, oldest, row.value()));
-        if row.is_none_or(|row| is_old(&row, now, limits)) {
+        let is_there = events.get(event_key(&client, oldest).as_slice()).map_err(unreadable)?.is_some();
+        let age = Age { codec, client: &client, now, limits };
+        if !is_there || age.is_over_from(&events, oldest).map_err(unreadable)? {
             return Ok(true);
         }
     }
@@ -53,6 +57,7 @@ pub(super) fn apply(
     codec: &Codec,
     now: Moment,
     limits: &EventLimits,
+    readers: &BTreeMap<ClientName, BTreeSet<CallerName>>,
 ) -> Outcome<Trimmed> {
     let (mut trimmed, mut changes) = (Trimmed::default(), Vec::new());
     let mut names = Vec::new();
@@ -61,7 +66,8 @@ pub(super) fn apply(
         names.extend(std::str::from_utf8(name.value()).ok().and_then(|name| ClientName::parse(name).ok()));
     }
     for client in names {
-        let inbox = Inbox { tables, codec, now, limits, client };
+        let done = consumers::least_done(tables, &client, readers)?;
+        let inbox = Inbox { tables, codec, now, limits, client, done };
         changes.extend(inbox.trim(&mut trimmed)?);
     }
     Ok((trimmed, changes))
@@ -73,6 +79,8 @@ struct Inbox<'a> {
     now: Moment,
     limits: &'a EventLimits,
     client: ClientName,
+    /// Up to where the slowest consumer is done; none where there is no consumer.
+    done: Option<u64>,
 }
 
 impl Inbox<'_> {
@@ -80,7 +88,7 @@ impl Inbox<'_> {
         let mut changes = Vec::new();
         let before = span(&self.tables.inboxes, &self.client).map_err(database)?;
         let (mut oldest, newest, mut bytes, mut events): InboxSpan = before;
-        let done = self.least_done()?;
+        let age = Age { codec: self.codec, client: &self.client, now: self.now, limits: self.limits };
         for _ in 0..BITE {
             if oldest > newest {
                 break;
@@ -98,8 +106,12 @@ impl Inbox<'_> {
                 Ok(EventRow::Kept(kept)) => kept.told_anew_at.max(oldest),
                 Ok(EventRow::ToldAnew { .. }) | Err(_) => oldest,
             };
-            let is_unread = done.is_some_and(|done| done < last_place);
-            if !is_over_size && !is_old(&parsed, self.now, self.limits) {
+            let is_unread = self.done.is_some_and(|done| done < last_place);
+            let is_old = || match age.is_over(&parsed) {
+                Some(is_over) => Ok(is_over),
+                None => age.is_over_from(&self.tables.events, oldest + 1).map_err(database),
+            };
+            if !is_over_size && !is_old()? {
                 break;
             }
             if is_unread && bytes <= self.limits.unread_bytes {
@@ -124,23 +136,6 @@ impl Inbox<'_> {
         Ok(changes)
     }
 
-    /// Up to where the slowest consumer of the client is done; none where there is no consumer.
-    fn least_done(&self) -> Result<Option<u64>, OperationError> {
-        let mut least: Option<u64> = None;
-        for row in self.tables.consumers.iter().map_err(database)? {
-            let (key, row) = row.map_err(database)?;
-            let client = key.value().split(|byte| *byte == 0).nth(1);
-            if client != Some(self.client.as_str().as_bytes()) {
-                continue;
-            }
-            // One that does not open counts as done with nothing: rather too much is kept.
-            let done =
-                decode_consumer(key.value(), row.value()).map_err(log_damage).map_or(0, |(done, _)| done);
-            least = Some(least.map_or(done, |least| least.min(done)));
-        }
-        Ok(least)
-    }
-
     /// The removal of all rows that belong to an event, but for what proves that it was received.
     fn belongings(&self, kept: &Kept) -> Vec<Change> {
         let mut changes: Vec<_> = kept.inner_id.map(Change::RemoveInnerId).into_iter().collect();
@@ -152,14 +147,42 @@ impl Inbox<'_> {
     }
 }
 
-/// Whether a row's retention is over. One that does not open has no known age: it goes when its place is wanted.
-fn is_old(row: &Result<EventRow, StoreError>, now: Moment, limits: &EventLimits) -> bool {
-    let since = match row {
-        Ok(EventRow::Kept(kept)) => kept.event.received,
-        Ok(EventRow::ToldAnew { since, .. }) => *since,
-        Err(_) => return false,
-    };
-    since.age(now).is_ok_and(|age| age >= limits.retention)
+/// Tells whether the retention of a client's events is over.
+struct Age<'a> {
+    codec: &'a Codec,
+    client: &'a ClientName,
+    now: Moment,
+    limits: &'a EventLimits,
+}
+
+impl Age<'_> {
+    /// Of a row; none where nobody knows: it does not open, or was received in the future, when a clock was wrong.
+    fn is_over(&self, row: &Result<EventRow, StoreError>) -> Option<bool> {
+        let since = match row {
+            Ok(EventRow::Kept(kept)) => kept.event.received,
+            Ok(EventRow::ToldAnew { since, .. }) => *since,
+            Err(_) => return None,
+        };
+        since.age(self.now).ok().map(|age| age >= self.limits.retention)
+    }
+
+    /// Of the first row from a place on of which it is known: what came before that one is at least as old.
+    fn is_over_from(
+        &self,
+        events: &impl ReadableTable<&'static [u8], &'static [u8]>,
+        sequence: u64,
+    ) -> Result<bool, StorageError> {
+        let (first, last) = (event_key(self.client, sequence), event_key(self.client, u64::MAX));
+        for row in events.range(first.as_slice()..=last.as_slice())?.take(MOST_PASSED_OVER) {
+            let (key, row) = row?;
+            let sequence = u64::from_be_bytes(key.value().last_chunk().copied().unwrap_or_default());
+            let row = self.codec.event_row(key.value(), self.client, sequence, row.value());
+            if let Some(is_over) = self.is_over(&row) {
+                return Ok(is_over);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// Digests behind `progress` that prove nothing any more: no secret is in force that could sign their webhook again, and
