@@ -12,8 +12,9 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    domain::{Clock, Moment, Reason},
-    flows::{BudgetStatus, Client, Flows, WebhookCounts},
+    domain::{Clock, Moment, Reason, Refusal},
+    flows::{BudgetStatus, Client, Flows, ReconciliationStatus},
+    store::ConsumerStatus,
 };
 
 /// The service over the flows.
@@ -46,18 +47,42 @@ impl Admin {
     }
 }
 
-fn client_status(client: &Client, budgets: &[BudgetStatus], webhooks: WebhookCounts) -> proto::ClientStatus {
+async fn client_status(flows: &Flows, client: &Client) -> Result<proto::ClientStatus, Refusal> {
     let contact = client.provider.contact();
-    proto::ClientStatus {
+    let webhooks = flows.webhook_counts(&client.name).unwrap_or_default();
+    Ok(proto::ClientStatus {
         name: client.name.to_string(),
         test_mode: client.test_mode,
         base_url: client.base_url.to_string(),
         last_answer_time: contact.answered.map(|(time, _)| timestamp(time)),
         last_http_status: contact.answered.map_or(0, |(_, status)| status.into()),
         last_failure_time: contact.failed.map(timestamp),
-        budgets: budgets.iter().map(budget_status).collect(),
+        budgets: flows.budgets(&client.name).await?.iter().map(budget_status).collect(),
         webhooks_verified: webhooks.verified.into_iter().map(count).collect(),
         webhooks_refused: count(webhooks.refused),
+        last_webhook_time: webhooks.last.map(|at| timestamp(at.wall)),
+        reconciliation: Some(reconciliation_status(&flows.reconciliation(&client.name))),
+        consumers: flows.consumers(&client.name).await?.iter().map(consumer_status).collect(),
+    })
+}
+
+fn reconciliation_status(status: &ReconciliationStatus) -> proto::ReconciliationStatus {
+    let ReconciliationStatus { last, asked, moved, waiting, unknown } = status;
+    proto::ReconciliationStatus {
+        last_time: last.map(timestamp),
+        asked: count(*asked),
+        moved: count(*moved),
+        waiting: count(*waiting),
+        unknown: count(*unknown),
+    }
+}
+
+fn consumer_status(status: &ConsumerStatus) -> proto::ConsumerStatus {
+    let ConsumerStatus { consumer, behind } = status;
+    proto::ConsumerStatus {
+        caller: consumer.caller.to_string(),
+        name: consumer.name.to_string(),
+        behind: count(*behind),
     }
 }
 
@@ -88,9 +113,7 @@ impl AdminService for Admin {
     async fn get_status(&self, _: Request<proto::GetStatusRequest>) -> Answer<proto::GetStatusResponse> {
         let mut clients = Vec::new();
         for client in self.flows.clients() {
-            let budgets = self.flows.budgets(&client.name).await?;
-            let webhooks = self.flows.webhook_counts(&client.name).unwrap_or_default();
-            clients.push(client_status(client, &budgets, webhooks));
+            clients.push(client_status(&self.flows, client).await?);
         }
         let uptime = self.started.age(self.clock.now()).unwrap_or_default();
         Ok(Response::new(proto::GetStatusResponse {

@@ -6,8 +6,8 @@ use super::{
     output::{Block, Report, span, time},
 };
 use crate::api::proto::{
-    BudgetStatus, ClientStatus, ErrorCount, GetStatusRequest, GetStatusResponse, StoreStatus,
-    admin_service_client::AdminServiceClient,
+    BudgetStatus, ClientStatus, ConsumerStatus, ErrorCount, GetStatusRequest, GetStatusResponse,
+    ReconciliationStatus, StoreStatus, admin_service_client::AdminServiceClient,
 };
 
 pub(super) fn get(daemon: &Daemon) -> Result<Report, Failure> {
@@ -81,6 +81,26 @@ fn describe_client(block: &mut Block, client: &ClientStatus) {
         block.item(&format!("budget {}", budget.name), budget_in_words(budget));
     }
     block.item("webhooks", webhooks_in_words(client));
+    block.item("last webhook", client.last_webhook_time.as_ref().map_or_else(|| "none yet".to_owned(), time));
+    if let Some(reconciliation) = &client.reconciliation {
+        block.item("reconciled", reconciliation_in_words(reconciliation));
+    }
+    for consumer in &client.consumers {
+        let ConsumerStatus { caller, name, behind } = consumer;
+        block.item(&format!("consumer {name}"), format!("of {caller}, {behind} behind"));
+    }
+}
+
+/// What came of asking the provider about sessions.
+fn reconciliation_in_words(status: &ReconciliationStatus) -> String {
+    let ReconciliationStatus { last_time, asked, moved, waiting, unknown } = status;
+    let last = last_time.as_ref().map_or_else(|| "not yet".to_owned(), time);
+    let mut words =
+        format!("{last}; {asked} asked about, {moved} had moved; {unknown} not to be asked about");
+    if *waiting > 0 {
+        words.push_str(&format!("; {waiting} to go"));
+    }
+    words
 }
 
 /// How many webhooks fitted which secret, since the daemon started.
@@ -153,6 +173,19 @@ mod tests {
                 }],
                 webhooks_verified: vec![12, 0],
                 webhooks_refused: 3,
+                last_webhook_time: at(1_735_689_601),
+                reconciliation: Some(ReconciliationStatus {
+                    last_time: at(1_735_689_602),
+                    asked: 5,
+                    moved: 2,
+                    waiting: 1,
+                    unknown: 40,
+                }),
+                consumers: vec![ConsumerStatus {
+                    caller: "checkout".to_owned(),
+                    name: "billing".to_owned(),
+                    behind: 7,
+                }],
                 ..ClientStatus::default()
             }],
             errors: vec![
@@ -166,28 +199,31 @@ mod tests {
         };
         let expected = "\
 daemon
-  version         0.1.0
-  uptime          1h
+  version           0.1.0
+  uptime            1h
 store
-  backend         redb
-  takes writes    no
-  because         disk full
-  file            1.5 MiB (1572864 bytes)
-  sessions        12
-  events          0
-  revocations     3 waiting
-  schema version  1
-  last sweep      none yet
+  backend           redb
+  takes writes      no
+  because           disk full
+  file              1.5 MiB (1572864 bytes)
+  sessions          12
+  events            0
+  revocations       3 waiting
+  schema version    1
+  last sweep        none yet
 client demo
-  mode            test
-  provider        https://provider.example
-  last answer     2025-01-01T00:00:00Z, HTTP 200
-  last failure    none
-  budget token    30 of 30 used in 60 s, 2 waiting, closed by the provider until 2025-01-01T00:01:00Z
-  webhooks        verified 12 by secret 1, 0 by secret 2; 3 refused
+  mode              test
+  provider          https://provider.example
+  last answer       2025-01-01T00:00:00Z, HTTP 200
+  last failure      none
+  budget token      30 of 30 used in 60 s, 2 waiting, closed by the provider until 2025-01-01T00:01:00Z
+  webhooks          verified 12 by secret 1, 0 by secret 2; 3 refused
+  last webhook      2025-01-01T00:00:01Z
+  reconciled        2025-01-01T00:00:02Z; 5 asked about, 2 had moved; 40 not to be asked about; 1 to go
+  consumer billing  of checkout, 7 behind
 errors since the start
-  GetSession      3 × SESSION_NOT_FOUND
-  other services  1 × CALLER_UNKNOWN
+  GetSession        3 × SESSION_NOT_FOUND
+  other services    1 × CALLER_UNKNOWN
 ";
         let mut sink = Vec::new();
         describe(&answer).write(&mut sink).unwrap();

@@ -125,6 +125,8 @@ pub async fn run(
     housekeeping.spawn(sweep(Arc::clone(&flows)));
     let revoking = Arc::clone(&flows);
     housekeeping.spawn(async move { revoking.revoke_waiting().await });
+    let reconciling = Arc::clone(&flows);
+    housekeeping.spawn(async move { reconciling.reconcile().await });
     health.set(true).await;
     housekeeping.spawn(watch_store(Arc::clone(&store), health.clone()));
     ready();

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::{
         AccessToken, At, Binding, Callback, CodeVerifier, ExchangeEnd, Presented, ProviderSaid, Reason,
-        Refusal, Session, SessionId, Stage, Viewer,
+        Refusal, Session, SessionId, Stage, TokenStanding, Viewer,
     },
     provider::{Provider, TokenRequest},
     store::{Admitted, Lookup, Next, Slot, Take, Took},
@@ -77,6 +77,58 @@ impl Flows {
                 }
                 Err(hindrance) => return Err(hindrance.refusal().await),
             }
+        }
+    }
+
+    /// Fetches the claims of a session whose token is held; again after a pause, where somebody still waits.
+    pub(super) async fn fetch_claims(
+        &self,
+        provider: &Arc<dyn Provider>,
+        passengers: &Passengers,
+        id: SessionId,
+        token: AccessToken,
+    ) -> Outcome {
+        let mut retries = Retries::new(passengers, &self.stopping);
+        loop {
+            let attempt = retries.attempt();
+            let span = tracing::error_span!("claims", attempt);
+            let end = provider.userinfo(&token).instrument(span).await;
+            let outcome = answer(self.store.end_claims(self.now(), id, end).await?, attempt);
+            match &outcome {
+                Err(refusal) if retries.again(refusal.reason).await => {}
+                Ok(_) | Err(_) => return outcome,
+            }
+        }
+    }
+
+    /// Fetches the claims of a session that holds a token and misses them, for nobody in particular. Whoever presents its
+    /// callback meanwhile shares the outcome.
+    ///
+    /// # Errors
+    /// As for [`Flows::complete`].
+    pub(super) async fn fetch_missing_claims(
+        self: &Arc<Self>,
+        client: &Client,
+        session: &Session,
+    ) -> Result<(), Refusal> {
+        let (Some(spent), TokenStanding::Held { token, .. }) = (session.spent, &session.token) else {
+            return Ok(());
+        };
+        let id = session.id;
+        let mut boarding = self.completions.board((id, *spent.callback.as_bytes())).await;
+        let seat = boarding.join().unwrap_or_else(|| {
+            boarding.launch(|passengers| {
+                let (flows, provider, token) =
+                    (Arc::clone(self), Arc::clone(&client.provider), token.clone());
+                async move { Ok(flows.fetch_claims(&provider, &passengers, id, token).await) }
+            })
+        });
+        drop(boarding);
+        match seat.outcome(Instant::now()).await {
+            Ok(Some(Ok(outcome))) => outcome.map(drop),
+            Ok(Some(Err(Abandoned))) => Ok(()),
+            Ok(None) => Err(Reason::Internal.into()),
+            Err(hindrance) => Err(hindrance.refusal().await),
         }
     }
 
@@ -200,19 +252,8 @@ impl Journey {
         }
     }
 
-    /// Fetches the claims of a session whose token is held; again after a pause, where somebody still waits.
     async fn fetch_claims(&self, id: SessionId, token: AccessToken) -> Outcome {
-        let mut retries = Retries::new(&self.passengers, &self.flows.stopping);
-        loop {
-            let attempt = retries.attempt();
-            let span = tracing::error_span!("claims", attempt);
-            let end = self.provider.userinfo(&token).instrument(span).await;
-            let outcome = answer(self.flows.store.end_claims(self.flows.now(), id, end).await?, attempt);
-            match &outcome {
-                Err(refusal) if retries.again(refusal.reason).await => {}
-                Ok(_) | Err(_) => return outcome,
-            }
-        }
+        self.flows.fetch_claims(&self.provider, &self.passengers, id, token).await
     }
 }
 

@@ -157,6 +157,18 @@ impl Gate {
         self.line.nudge();
     }
 
+    /// Waits until nobody is in line and more than half of the slots are free: for what must not be in anybody's way.
+    pub(super) async fn spare(&self) -> Result<(), StoreError> {
+        loop {
+            let reserve = usize::try_from(self.terms.limit / 2).unwrap_or(usize::MAX);
+            let wait = self.outlook().await?.wait_behind(reserve.saturating_add(self.line.len()));
+            if wait.is_zero() {
+                return Ok(());
+            }
+            time::sleep(wait).await;
+        }
+    }
+
     /// When slots are to be had.
     pub(super) async fn outlook(&self) -> Result<Outlook, StoreError> {
         self.store.outlook(self.clock.now(), &self.terms).await

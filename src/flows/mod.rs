@@ -9,11 +9,14 @@ mod flight;
 mod gate;
 mod ids;
 mod line;
+mod reconcile;
 mod retry;
 mod revoke;
 mod session;
 mod start;
 mod sweep;
+#[cfg(test)]
+mod testing;
 mod token;
 mod watch;
 mod webhook;
@@ -30,10 +33,11 @@ pub use self::{
     complete::Complete,
     events::EventQuery,
     gate::BudgetStatus,
+    reconcile::ReconciliationStatus,
     start::{Start, StartAnswer},
     webhook::{Forgery, IngestAnswer, Webhook, WebhookCounts},
 };
-use self::{events::OpenStreams, flight::Flights, gate::Gates, ids::IdSource};
+use self::{events::OpenStreams, flight::Flights, gate::Gates, ids::IdSource, reconcile::Reconciliations};
 use crate::{
     domain::{
         ApiKey, BudgetTerms, CallerName, ClientName, Clock, Moment, Reason, Refusal, Session, SessionId,
@@ -94,6 +98,8 @@ pub struct Flows {
     gates: BTreeMap<ClientName, Gates>,
     /// What became of webhooks, by client.
     webhooks: BTreeMap<ClientName, webhook::Counter>,
+    /// What came of asking about sessions, by client.
+    reconciliations: Reconciliations,
     /// Callbacks on their way to an outcome, by session and callback.
     completions: Flights<(SessionId, [u8; 32]), Landing<Session>>,
     /// Questions to the provider under way, by session.
@@ -122,6 +128,7 @@ impl Flows {
             clients.values().map(|client| (client.name.clone(), webhook::Counter::new(client))).collect();
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
+        let reconciliations = Reconciliations::of(clients.keys());
         let gates = gate::gates(&clients, &store, &clock, &stopping);
         Self {
             store,
@@ -137,6 +144,7 @@ impl Flows {
             tasks,
             gates,
             webhooks,
+            reconciliations,
         }
     }
 

@@ -102,23 +102,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{
-            BootTime, CallerName, ClientName, Clock, CodeVerifier, RunId, StateSecret, Terminal, Timestamp,
-        },
+        domain::{CallerName, ClientName, Clock, CodeVerifier, RunId, StateSecret, Terminal},
+        flows::testing::RuntimeClock,
         store::{EventLimits, KeyRing, MasterKey, NewSession, RedbStore, Settings, Store},
     };
-
-    /// Follows the runtime's clock, which a test can stop.
-    #[derive(Debug)]
-    struct RuntimeClock(time::Instant);
-
-    impl Clock for RuntimeClock {
-        fn now(&self) -> Moment {
-            let millis = u64::try_from(self.0.elapsed().as_millis()).unwrap();
-            let wall = Timestamp::from_millis(1_800_000_000_000 + millis);
-            Moment { wall, boot: BootTime { boot: 1, millis } }
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_watcher_hears_of_the_end_by_time_and_of_the_daemons() {
@@ -129,7 +116,7 @@ mod tests {
             retention: Duration::from_secs(3600),
             keys: KeyRing::new(&MasterKey::new([1; 32]), &[]),
         };
-        let clock = Arc::new(RuntimeClock(time::Instant::now()));
+        let clock = Arc::new(RuntimeClock::new());
         let store: Arc<dyn Store> =
             Arc::new(RedbStore::open(settings, RunId::new([1; 16]), clock.now()).unwrap());
         let client = ClientName::parse("shop").unwrap();

@@ -3,7 +3,10 @@
 //! There are two ways in, `IngestWebhook` and the HTTP listener, and one function behind both, so that each knows the
 //! other's duplicates.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use super::{Client, Flows, ids::random};
 use crate::{
@@ -60,13 +63,17 @@ pub struct WebhookCounts {
     pub verified: Vec<u64>,
     /// Refused for their signature.
     pub refused: u64,
+    /// When the last one was verified.
+    pub last: Option<Moment>,
 }
 
 /// Counts a client's webhooks, and sees to it that a flood of forgeries is none in the log.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Counter {
     verified: Vec<AtomicU64>,
     refused: AtomicU64,
+    /// When the last one was verified.
+    last: Mutex<Option<Moment>>,
     /// From when on the next refusal is told, milliseconds of the boot clock.
     quiet_until: AtomicU64,
 }
@@ -77,10 +84,11 @@ const QUIET: u64 = 1000;
 impl Counter {
     pub(super) fn new(client: &Client) -> Self {
         let verified = client.webhook_secrets.iter().map(|_| AtomicU64::default()).collect();
-        Self { verified, refused: AtomicU64::default(), quiet_until: AtomicU64::default() }
+        Self { verified, ..Self::default() }
     }
 
-    fn verified(&self, secret: usize) {
+    fn verified(&self, now: Moment, secret: usize) {
+        *self.last() = Some(now);
         if let Some(count) = self.verified.get(secret) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -102,7 +110,15 @@ impl Counter {
 
     fn counts(&self) -> WebhookCounts {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        WebhookCounts { verified: self.verified.iter().map(read).collect(), refused: read(&self.refused) }
+        WebhookCounts {
+            verified: self.verified.iter().map(read).collect(),
+            refused: read(&self.refused),
+            last: *self.last(),
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Moment>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,7 +153,7 @@ impl Flows {
             return Err(self.forged(client, Forgery::BadSignature, body.len()));
         };
         if let Some(counter) = self.webhooks.get(&client.name) {
-            counter.verified(index);
+            counter.verified(now, index);
         }
         let envelope = Envelope::read(&body);
         let id = EventId::new(now.wall, random()?);
@@ -161,6 +177,11 @@ impl Flows {
         Refusal::at(Stage::Webhook, reason)
     }
 
+    /// When the last webhook of a client was verified since the daemon started.
+    pub(super) fn last_webhook(&self, client: &ClientName) -> Option<Moment> {
+        *self.webhooks.get(client)?.last()
+    }
+
     /// What became of a client's webhooks since the daemon started.
     pub fn webhook_counts(&self, client: &ClientName) -> Option<WebhookCounts> {
         self.webhooks.get(client).map(Counter::counts)
@@ -178,17 +199,15 @@ mod tests {
 
     #[test]
     fn a_flood_of_forgeries_is_counted_and_told_once_a_second() {
-        let counter = Counter {
-            verified: vec![AtomicU64::default(), AtomicU64::default()],
-            refused: AtomicU64::default(),
-            quiet_until: AtomicU64::default(),
-        };
+        let verified = vec![AtomicU64::default(), AtomicU64::default()];
+        let counter = Counter { verified, ..Counter::default() };
         assert_eq!(counter.refused(at(5000)), Some(1));
         for _ in 0..1000 {
             assert_eq!(counter.refused(at(5999)), None);
         }
         assert_eq!(counter.refused(at(6000)), Some(1002), "with those that were not told");
-        counter.verified(1);
-        assert_eq!(counter.counts(), WebhookCounts { verified: vec![0, 1], refused: 1002 });
+        counter.verified(at(7000), 1);
+        let last = Some(at(7000));
+        assert_eq!(counter.counts(), WebhookCounts { verified: vec![0, 1], refused: 1002, last });
     }
 }

@@ -18,6 +18,7 @@ mod events;
 mod exchange;
 mod explain;
 mod main_job;
+mod reconcile;
 mod revoke;
 mod session;
 mod support;

@@ -110,8 +110,7 @@ impl Client {
 
     /// Waits until no token waits to be revoked any more.
     pub async fn no_revocation_waits(&mut self) {
-        let empty = async { while self.status().await.unwrap().store.unwrap().pending_revocations > 0 {} };
-        tokio::time::timeout(SURELY, empty).await.expect("the queue of revocations stays");
+        self.status_until(|status| status.store.as_ref().unwrap().pending_revocations == 0).await;
     }
 
     pub async fn ingest(&mut self, body: &[u8], signature: &str) -> Result<IngestWebhookResponse, Status> {
@@ -122,6 +121,22 @@ impl Client {
         };
         let request = self.request(message);
         Ok(self.integration.ingest_webhook(request).await?.into_inner())
+    }
+
+    /// Asks for the status until it is as wanted.
+    pub async fn status_until(
+        &mut self,
+        is_wanted: impl Fn(&GetStatusResponse) -> bool,
+    ) -> GetStatusResponse {
+        let asking = async {
+            loop {
+                let status = self.status().await.unwrap();
+                if is_wanted(&status) {
+                    return status;
+                }
+            }
+        };
+        tokio::time::timeout(SURELY, asking).await.expect("the status is not as wanted")
     }
 
     pub async fn status(&mut self) -> Result<GetStatusResponse, Status> {
