@@ -1,12 +1,15 @@
 //! What may be typed.
 
+mod events;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{
-    ArgGroup, Args as Group, Parser, Subcommand,
+    Args as Group, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
+pub(super) use self::events::{Acknowledge, EventsCommand, Forget, ListEvents, WatchEvents};
 use super::{connect::Target, exit::EXIT_CODES};
 use crate::domain::Stage;
 
@@ -27,11 +30,11 @@ pub(super) struct Args {
     #[arg(long, global = true, env = "CAIRLD_TOKEN_FILE", value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
 
-    /// Print the daemon's answer as proto3 JSON, errors as a JSON object
+    /// Print the daemon's answer as proto3 JSON, a watch one object on each line; errors as a JSON object
     #[arg(long, global = true)]
     pub(super) json: bool,
 
-    /// How long to wait for the daemon: `60s`, `1m 30s`
+    /// How long to wait for the daemon: `60s`, `1m 30s`; a watch has begun by then, and lasts
     #[arg(long, global = true, default_value = "60s", value_parser = timeout)]
     pub(super) timeout: Duration,
 
@@ -47,9 +50,12 @@ pub(super) enum Command {
     Start(Start),
     /// Complete an authorization with what the provider's redirect brought
     Complete(Complete),
-    /// Read or cancel a session, or revoke its access token
+    /// Read, watch or cancel a session, or revoke its access token
     #[command(subcommand)]
     Session(SessionCommand),
+    /// List the events that the provider's webhooks brought, follow them, say how far they are done
+    #[command(subcommand)]
+    Events(EventsCommand),
     /// Hand in what the provider delivered
     #[command(subcommand)]
     Webhook(WebhookCommand),
@@ -111,6 +117,10 @@ pub(super) struct Complete {
 pub(super) enum SessionCommand {
     /// Show a session
     Get(Get),
+    /// Tell a session as it stands and at each change, a line each, until it has ended
+    ///
+    /// Ends with 0 whatever the session came to: the last line says it. Ctrl-C before that ends it with 130.
+    Watch(Watch),
     /// Show what happened to a session, and what to do next
     Explain(Explain),
     /// Cancel a session that is still open
@@ -119,23 +129,36 @@ pub(super) enum SessionCommand {
     Revoke(Revoke),
 }
 
-/// Which session to show.
+/// How a session is named.
 #[derive(Debug, Group)]
-#[group(skip)]
-#[command(group(ArgGroup::new("lookup").required(true)))]
-pub(super) struct Get {
+#[group(id = "lookup", required = true, multiple = false)]
+pub(super) struct Lookup {
     /// The daemon's id of the session (`ses_…`)
-    #[arg(value_name = "SES_ID", group = "lookup")]
+    #[arg(value_name = "SES_ID")]
     pub(super) session_id: Option<String>,
     /// Find it by the state of its authorization URL; `-` reads it from standard input
-    #[arg(long, value_name = "STATE", group = "lookup")]
+    #[arg(long, value_name = "STATE")]
     pub(super) state: Option<String>,
     /// Find it by the provider's id (`hvf_…`)
-    #[arg(long, value_name = "HVF_ID", group = "lookup")]
+    #[arg(long, value_name = "HVF_ID")]
     pub(super) provider_session: Option<String>,
+}
+
+/// Which session to show.
+#[derive(Debug, Group)]
+pub(super) struct Get {
+    #[command(flatten)]
+    pub(super) lookup: Lookup,
     /// Ask the provider first
     #[arg(long)]
     pub(super) refresh: bool,
+}
+
+/// Which session to watch.
+#[derive(Debug, Group)]
+pub(super) struct Watch {
+    #[command(flatten)]
+    pub(super) lookup: Lookup,
 }
 
 /// Which session to explain.

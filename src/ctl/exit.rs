@@ -17,6 +17,7 @@ Exit status:
   75  not now: the same command can be repeated, or ran out of time
   76  the daemon does not know this call
   77  the daemon does not know the caller, or does not grant the call; a token file others can read
+ 130  interrupted before what was waited for had come
 
 Environment:
   CAIRLD_ENDPOINT    as --endpoint
@@ -31,6 +32,8 @@ pub(super) enum Exit {
     Refused,
     /// As sysexits(3) says.
     Because(ExitCode),
+    /// A signal came before the end that the command waits for; as a shell tells of SIGINT.
+    Interrupted,
 }
 
 impl Exit {
@@ -70,6 +73,7 @@ impl Exit {
             Self::Success => 0,
             Self::Refused => 1,
             Self::Because(code) => code.into(),
+            Self::Interrupted => 130,
         }
     }
 }
@@ -106,6 +110,7 @@ mod tests {
             Exit::LATER,
             Exit::PROTOCOL,
             Exit::PERMISSION,
+            Exit::Interrupted,
         ];
         assert_eq!(listed, used.map(Exit::code));
     }

@@ -18,6 +18,21 @@ use super::{
 };
 use crate::api::code_name;
 
+/// Calls that can be made again whatever became of the one before: they only read, or bring about what is already so.
+const HARMLESS: [&str; 9] = [
+    "AcknowledgeEvents",
+    "DeleteConsumer",
+    "ExplainSession",
+    "GetSession",
+    "GetStatus",
+    "IngestWebhook",
+    "ListEvents",
+    "WatchEvents",
+    "WatchSession",
+];
+/// What to do after one of them.
+const REPEAT: &str = "Run the same command again: nothing is lost, and a consumer goes on where it was done";
+
 /// A command that failed: what, why, and what to do about it.
 #[derive(Debug)]
 pub(super) struct Failure(Box<Told>);
@@ -77,12 +92,31 @@ impl Failure {
         Self::local(Exit::OUTPUT, "OUTPUT_FAILED", message, remedy)
     }
 
+    /// A line of a watch is here and cannot be written.
+    pub(super) fn line(error: &io::Error) -> Self {
+        let message = format!("cannot write what was told: {error}");
+        let remedy =
+            format!("Make room where the output goes. {REPEAT}; what could not be written is told again.");
+        Self::local(Exit::OUTPUT, "OUTPUT_FAILED", message, remedy)
+    }
+
+    /// The daemon ended a stream, and left what was waited for untold.
+    pub(super) fn ended_early(call: &str, target: &Target) -> Self {
+        let message = format!("{call}: {target} ended the stream without a reason");
+        Self::local(Exit::UNAVAILABLE, "STREAM_ENDED", message, format!("{REPEAT}."))
+    }
+
     /// No answer in time.
     pub(super) fn timed_out(call: &str, target: &Target, after: Duration) -> Self {
         let after = humantime::format_duration(after);
         let message = format!("{call}: no answer from {target} within {after}");
-        let remedy = "The call may have taken effect: look with `cairlctl session get`, or repeat the command \
-                      with a longer --timeout (`start` with the same --request-id).";
+        let remedy = if HARMLESS.contains(&call) {
+            format!("{REPEAT}. `cairlctl status` tells how the daemon is; --timeout waits longer.")
+        } else {
+            "The call may have taken effect: look with `cairlctl session get`, or repeat the command \
+             with a longer --timeout (`start` with the same --request-id)."
+                .to_owned()
+        };
         let mut failure = Self::local(Exit::LATER, "TIMED_OUT", message, remedy);
         failure.0.code = Some(Code::DeadlineExceeded);
         failure
@@ -103,8 +137,12 @@ impl Failure {
     fn lost(call: &str, target: &Target, source: &(dyn Error + 'static)) -> Self {
         let cause = sources(source).last().map(ToString::to_string).unwrap_or_default();
         let message = format!("{call}: the connection to {target} broke: {cause}");
-        let remedy = "Is this the daemon's gRPC endpoint, and is the daemon running? The call may have taken \
-                      effect: look with `cairlctl session get` before repeating it.";
+        let after = if HARMLESS.contains(&call) {
+            format!("{REPEAT} once it is.")
+        } else {
+            "The call may have taken effect: look with `cairlctl session get` before repeating it.".to_owned()
+        };
+        let remedy = format!("Is this the daemon's gRPC endpoint, and is the daemon running? {after}");
         Self::local(Exit::UNAVAILABLE, "CONNECTION_LOST", message, remedy)
     }
 
@@ -342,6 +380,20 @@ cairlctl: StartAuthorization: too much is pending
         assert_eq!(failure.exit().code(), 75);
         assert!(text(&failure, false).contains("within 1m"));
         assert_eq!(failure.0.to_json()["error"]["code"], "DEADLINE_EXCEEDED");
+    }
+
+    #[test]
+    fn what_can_be_repeated_is_told_so() {
+        let after = Duration::from_secs(60);
+        let broken = Status::from_error(Box::new(io::Error::other("reset by peer")));
+        for (call, is_harmless) in [("WatchEvents", true), ("StartAuthorization", false)] {
+            let late = text(&Failure::timed_out(call, &target(), after), false);
+            let lost = text(&Failure::of_status(call, &target(), after, &broken), false);
+            for told in [late, lost] {
+                assert_eq!(told.contains("Run the same command again"), is_harmless, "{told}");
+                assert_eq!(told.contains("may have taken effect"), !is_harmless, "{told}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Answers for scripts: canonical proto3 JSON, the same as any gRPC tool with the contract at hand prints.
 
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use std::sync::LazyLock;
+
+use prost_reflect::{DescriptorError, DescriptorPool, DynamicMessage};
 use serde_json::Value;
 
 use super::failure::Failure;
@@ -8,7 +10,11 @@ use crate::api::proto::FILE_DESCRIPTOR_SET;
 
 /// An encoded message of the contract's type `name` as JSON, keys in a fixed order.
 pub(super) fn of(name: &str, encoded: &[u8]) -> Result<Value, Failure> {
-    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET)
+    // Once for all messages of a stream.
+    static POOL: LazyLock<Result<DescriptorPool, DescriptorError>> =
+        LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET));
+    let pool = POOL
+        .as_ref()
         .map_err(|error| Failure::internal(format!("the built-in contract cannot be read: {error}")))?;
     let descriptor = pool
         .get_message_by_name(name)

@@ -1,18 +1,21 @@
 //! `cairlctl`: the daemon's calls from a shell.
 //!
-//! A command reads its input, makes one unary call and reports. It knows the daemon by the contract alone
+//! A command reads its input, makes a call and reports; a watch reports as it goes. It knows the daemon by the contract alone
 //! ([`crate::api::proto`]); nothing here may import the daemon's insides. `explain` makes no call: it reads the error
 //! catalogue of [`crate::domain`], which is text, with the status of each reason ([`crate::api::code()`]).
 //!
 //! - `args`: what may be typed; `input`: what is read from files and standard input
 //! - `connect`: the way to the daemon; `diagnose`: what to say when there is none
-//! - `authorize`, `session`, `webhook`, `status`, `explain`: the commands
+//! - `authorize`, `session`, `timeline`, `events`, `webhook`, `status`, `explain`: the commands
+//! - `watch`: what commands share that last, and the one about sessions; `ending`: what ends them from this side
 //! - `output`, `json`: the two forms of an answer; `failure`, `exit`: the same for a refusal
 
 mod args;
 mod authorize;
 mod connect;
 mod diagnose;
+mod ending;
+mod events;
 mod exit;
 mod explain;
 mod failure;
@@ -24,23 +27,26 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod watch;
 mod webhook;
 
 use std::{
     env,
     ffi::OsString,
     io::{self, Read, Write},
+    pin::pin,
     process,
 };
 
 use clap::Parser;
 
 use self::{
-    args::{Args, Command, SessionCommand, WebhookCommand},
+    args::{Args, Command, EventsCommand, SessionCommand, WebhookCommand},
     connect::Daemon,
+    ending::Ending,
     exit::Exit,
     failure::Failure,
-    output::Report,
+    watch::Lines,
 };
 
 /// Runs the command that this process was started with; errors go to standard error.
@@ -49,6 +55,7 @@ pub fn run() -> process::ExitCode {
         stdin: &mut io::stdin().lock(),
         stdout: &mut io::stdout().lock(),
         stderr: &mut io::stderr().lock(),
+        ending: &mut pin!(ending::of_this_process()),
     };
     process::ExitCode::from(run_with(env::args_os(), &mut streams).code())
 }
@@ -58,6 +65,8 @@ struct Streams<'a> {
     stdin: &'a mut dyn Read,
     stdout: &'a mut dyn Write,
     stderr: &'a mut dyn Write,
+    /// What ends a watch from this side.
+    ending: Ending<'a>,
 }
 
 fn run_with(command_line: impl IntoIterator<Item = OsString>, streams: &mut Streams<'_>) -> Exit {
@@ -65,9 +74,8 @@ fn run_with(command_line: impl IntoIterator<Item = OsString>, streams: &mut Stre
         Ok(args) => args,
         Err(error) => return explain_usage(&error, streams),
     };
-    let outcome = answer(&args, streams.stdin).and_then(|report| report.write(args.json, streams.stdout));
-    match outcome {
-        Ok(()) => Exit::Success,
+    match execute(&args, streams) {
+        Ok(exit) => exit,
         Err(failure) => {
             // Nobody is left to tell when standard error is gone as well: the exit code still says it.
             let _ = failure.write(args.json, streams.stderr);
@@ -76,10 +84,18 @@ fn run_with(command_line: impl IntoIterator<Item = OsString>, streams: &mut Stre
     }
 }
 
-fn answer(args: &Args, stdin: &mut dyn Read) -> Result<Report, Failure> {
+fn execute(args: &Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     // A closure, since not every command needs a daemon.
     let daemon = || Daemon::new(args);
-    match &args.command {
+    let stdin = &mut *streams.stdin;
+    let mut lines = Lines { json: args.json, sink: streams.stdout };
+    let report = match &args.command {
+        Command::Session(SessionCommand::Watch(watch)) => {
+            return watch::session(&daemon()?, watch, stdin, &mut lines, streams.ending);
+        }
+        Command::Events(EventsCommand::Watch(watch)) => {
+            return events::watch(&daemon()?, watch, &mut lines, streams.ending);
+        }
         Command::Explain(explain) => explain::explain(explain),
         Command::Start(start) => authorize::start(&daemon()?, start),
         Command::Complete(complete) => authorize::complete(&daemon()?, complete, stdin),
@@ -88,8 +104,13 @@ fn answer(args: &Args, stdin: &mut dyn Read) -> Result<Report, Failure> {
         Command::Session(SessionCommand::Cancel(cancel)) => session::cancel(&daemon()?, cancel),
         Command::Session(SessionCommand::Revoke(revoke)) => session::revoke(&daemon()?, revoke),
         Command::Webhook(WebhookCommand::Ingest(ingest)) => webhook::ingest(&daemon()?, ingest, stdin),
+        Command::Events(EventsCommand::List(list)) => events::list(&daemon()?, list),
+        Command::Events(EventsCommand::Ack(ack)) => events::ack(&daemon()?, ack),
+        Command::Events(EventsCommand::Forget(forget)) => events::forget(&daemon()?, forget),
         Command::Status => status::get(&daemon()?),
-    }
+    }?;
+    report.write(args.json, streams.stdout)?;
+    Ok(Exit::Success)
 }
 
 /// Help and version are answers; everything else clap has to say is wrong usage.

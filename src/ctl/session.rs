@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io::Read};
 
 use super::{
-    args::{Cancel, Get, Revoke},
+    args::{self, Cancel, Get, Revoke},
     connect::Daemon,
     failure::Failure,
     input,
@@ -16,19 +16,26 @@ use crate::api::proto::{
 };
 
 pub(super) fn get(daemon: &Daemon, args: &Get, stdin: &mut dyn Read) -> Result<Report, Failure> {
-    let state = args.state.as_deref().map(|state| input::argument(state, stdin)).transpose()?;
-    let lookup = args
-        .session_id
-        .clone()
-        .map(Lookup::SessionId)
-        .or_else(|| state.map(Lookup::State))
-        .or_else(|| args.provider_session.clone().map(Lookup::ProviderSessionId));
+    let lookup = lookup(&args.lookup, stdin, Lookup::SessionId, Lookup::State, Lookup::ProviderSessionId)?;
     let request = GetSessionRequest { lookup, refresh: args.refresh };
     let answer = daemon.call("GetSession", request, async |channel, request| {
         IntegrationServiceClient::new(channel).get_session(request).await
     })?;
     let text = describe(answer.session.as_ref());
     Ok(Report::new("cairld.v1.GetSessionResponse", &answer, text))
+}
+
+/// How a session is named, in the words of a request: each has a type of its own for it.
+pub(super) fn lookup<L>(
+    args: &args::Lookup,
+    stdin: &mut dyn Read,
+    by_id: impl FnOnce(String) -> L,
+    by_state: impl FnOnce(String) -> L,
+    by_provider: impl FnOnce(String) -> L,
+) -> Result<Option<L>, Failure> {
+    let state = args.state.as_deref().map(|state| input::argument(state, stdin)).transpose()?;
+    let id = args.session_id.clone().map(by_id);
+    Ok(id.or_else(|| state.map(by_state)).or_else(|| args.provider_session.clone().map(by_provider)))
 }
 
 pub(super) fn cancel(daemon: &Daemon, args: &Cancel) -> Result<Report, Failure> {
@@ -117,7 +124,7 @@ fn claim(value: &ClaimValue) -> String {
     }
 }
 
-fn status(number: i32) -> String {
+pub(super) fn status(number: i32) -> String {
     let words = match SessionStatus::try_from(number) {
         Ok(SessionStatus::Pending) => "pending: the user has not come back yet",
         Ok(SessionStatus::Authenticated) => "authenticated: the user has signed in at the provider",

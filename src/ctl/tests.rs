@@ -1,14 +1,20 @@
 //! Commands from argument to exit code, against a daemon that is a stand-in on a real socket.
 
+mod events;
 mod fake;
+mod watch;
 
-use std::io;
+use std::{future, io};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::fake::{BODY, Fake};
-use super::{Streams, run_with};
+use super::{
+    Streams,
+    ending::{Ended, Ending},
+    run_with,
+};
 
 /// What a command left behind.
 struct Outcome {
@@ -18,11 +24,16 @@ struct Outcome {
 }
 
 fn cairlctl(arguments: &[&str], stdin: &[u8]) -> Outcome {
+    cairlctl_until(&mut future::pending(), arguments, stdin)
+}
+
+/// The same while somebody may stop waiting for it.
+fn cairlctl_until(ending: Ending<'_>, arguments: &[&str], stdin: &[u8]) -> Outcome {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut stdin = stdin;
     let exit = run_with(
         ["cairlctl"].iter().chain(arguments).map(Into::into),
-        &mut Streams { stdin: &mut stdin, stdout: &mut out, stderr: &mut err },
+        &mut Streams { stdin: &mut stdin, stdout: &mut out, stderr: &mut err, ending },
     );
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Outcome { code: exit.code(), out: text(out), err: text(err) }
@@ -220,22 +231,31 @@ fn wrong_usage_is_64_and_help_is_not() {
     assert_eq!(cairlctl(&["--version"], b"").out, format!("cairlctl {}\n", env!("CARGO_PKG_VERSION")));
 }
 
+/// A pipe that nobody reads any more.
+struct Gone;
+
+impl io::Write for Gone {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs a command whose output nobody reads; answers its exit code.
+fn unread(arguments: &[&str]) -> u8 {
+    let (stdin, stdout, stderr) = (&mut io::empty(), &mut Gone, &mut Gone);
+    let ending = &mut future::pending();
+    let exit = run_with(
+        ["cairlctl"].iter().chain(arguments).map(Into::into),
+        &mut Streams { stdin, stdout, stderr, ending },
+    );
+    exit.code()
+}
+
 #[test]
 fn a_reader_that_has_gone_does_not_stop_the_command() {
-    struct Gone;
-    impl io::Write for Gone {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
     let fake = Fake::on_unix();
-    let command_line = ["cairlctl", "--endpoint", fake.endpoint(), "status"].map(Into::into);
-    let exit = run_with(
-        command_line,
-        &mut Streams { stdin: &mut io::empty(), stdout: &mut Gone, stderr: &mut Gone },
-    );
-    assert_eq!(exit.code(), 0);
+    assert_eq!(unread(&["--endpoint", fake.endpoint(), "status"]), 0);
 }

@@ -52,6 +52,8 @@ enum Command {
         config: PathBuf,
     },
     /// Run a stand-in for the provider: its wire contract, a consent page, scripted faults.
+    ///
+    /// It is steered over HTTP, under /sandbox/: clients, decide, webhooks, faults, clock, journal. docs/sandbox.md tells how.
     Sandbox {
         /// Where it listens; loopback alone.
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8970")]

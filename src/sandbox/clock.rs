@@ -8,6 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 pub(super) struct Moment(u64);
 
 impl Moment {
+    /// Later than all.
+    pub(super) const NEVER: Self = Self(u64::MAX);
+
     #[cfg(test)]
     pub(super) fn at(millis: u64) -> Self {
         Self(millis)

@@ -1,4 +1,5 @@
-//! The control API under `/sandbox/`: plays the user, breaks things, moves the clock, counts.
+//! The control API under `/sandbox/`: plays the user, breaks things, moves the clock, counts. `docs/sandbox.md` is its
+//! manual.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +19,23 @@ use super::authorize::Refusal;
 use super::clock::Clock;
 use super::faults::Fault;
 use super::params::Params;
-use super::webhooks::NoEndpoint;
-use super::world::Outcome;
+use super::webhooks::{Endpoint, Sending, Signer};
+use super::world::{Outcome, World};
 use super::{Client, Shared};
 
 /// Roomier than the contract's limit, so that oversized answers and webhooks can be scripted.
 const MAX_BODY: usize = 1024 * 1024;
+/// Most webhooks that one request sends.
+const MAX_COPIES: u32 = 1000;
+/// Longest delay of a webhook.
+const MAX_DELAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 pub(super) fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route("/sandbox/clients", post(clients))
         .route("/sandbox/decide", post(decide))
         .route("/sandbox/faults", post(faults))
-        .route("/sandbox/webhooks", post(send_webhook).get(list_webhooks))
+        .route("/sandbox/webhooks", post(send_webhooks).get(list_webhooks))
         .route("/sandbox/clock", post(clock))
         .route("/sandbox/journal", get(read_journal).delete(clear_journal))
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -137,35 +142,103 @@ struct Webhook {
     body: Value,
     #[serde(default = "once")]
     times: u32,
+    /// Signed with a secret that is not the client's.
     #[serde(default)]
     bad_signature: bool,
+    /// Signed with this one instead of the client's.
+    webhook_secret: Option<String>,
+    /// Sent so much later, by the sandbox's clock; in a list, than the one before was answered.
+    #[serde(default)]
+    delay_ms: u64,
 }
 
 fn once() -> u32 {
     1
 }
 
-async fn send_webhook(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<impl IntoResponse, Wrong> {
-    let Webhook { client_id, body, times, bad_signature } = read(&body)?;
-    if !(1..=1000).contains(&times) {
-        return Err(Wrong(format!("times is {times}; give 1 to 1000")));
+impl Webhook {
+    /// Says what is wrong with it, naming the field.
+    fn check(&self) -> Result<(), String> {
+        if !(1..=MAX_COPIES).contains(&self.times) {
+            return Err(format!("times is {}; give 1 to {MAX_COPIES}", self.times));
+        }
+        if self.delay_ms > MAX_DELAY_MS {
+            return Err(format!("delay_ms is {}; give at most {MAX_DELAY_MS}, a day", self.delay_ms));
+        }
+        match &self.webhook_secret {
+            Some(_) if self.bad_signature => {
+                Err("bad_signature: webhook_secret says what signs it; leave one of them out".to_owned())
+            }
+            Some(secret) if secret.is_empty() => Err("webhook_secret is empty".to_owned()),
+            Some(_) | None => Ok(()),
+        }
     }
-    let body = Bytes::from(body.as_str().map_or_else(|| body.to_string(), str::to_owned));
-    let id = shared.with(|inside, now| {
-        let id = inside.world.draw_id("whd_");
-        let client = inside.world.clients.get(&client_id).ok_or_else(|| {
-            Wrong("client_id is not registered; POST /sandbox/clients registers one".to_owned())
-        })?;
-        inside.webhooks.add(&id, client, &body, times, bad_signature, now).map_err(|NoEndpoint| {
-            Wrong(
-                "client_id has no webhook_url; register it again with webhook_url and webhook_secret"
-                    .to_owned(),
-            )
-        })?;
-        Ok(id)
-    })?;
+
+    fn endpoint(&self, world: &World) -> Result<Endpoint, String> {
+        let client = world
+            .clients
+            .get(&self.client_id)
+            .ok_or("client_id is not registered; POST /sandbox/clients registers one")?;
+        let endpoint = Endpoint::of(client)
+            .ok_or("client_id has no webhook_url; register it again with webhook_url and webhook_secret")?;
+        Ok(endpoint)
+    }
+
+    fn sending(self) -> Sending {
+        let body = self.body.as_str().map_or_else(|| self.body.to_string(), str::to_owned);
+        let signer = match self.webhook_secret {
+            Some(secret) => Signer::Secret(secret),
+            None if self.bad_signature => Signer::Wrong,
+            None => Signer::Client,
+        };
+        let delay = Duration::from_millis(self.delay_ms);
+        Sending { body: Bytes::from(body), copies: self.times, signer, delay }
+    }
+}
+
+/// One webhook, or a list of them, which arrives in its order.
+async fn send_webhooks(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<impl IntoResponse, Wrong> {
+    let answer = if body.trim_ascii_start().starts_with(b"[") {
+        send_in_order(&shared, read(&body)?)?
+    } else {
+        let webhook: Webhook = read(&body)?;
+        webhook.check().map_err(Wrong)?;
+        shared.with(|inside, now| {
+            let endpoint = webhook.endpoint(&inside.world).map_err(Wrong)?;
+            let id = inside.world.draw_id("whd_");
+            inside.webhooks.add(&id, &endpoint, &webhook.sending(), now);
+            Ok(json!({"delivery_id": id}))
+        })?
+    };
     shared.wake.notify_one();
-    Ok((StatusCode::ACCEPTED, Json(json!({"delivery_id": id}))))
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+fn send_in_order(shared: &Shared, list: Vec<Webhook>) -> Result<Value, Wrong> {
+    if list.is_empty() {
+        return Err(Wrong("the list is empty; give at least one webhook".to_owned()));
+    }
+    let at = |index: usize| move |text: String| Wrong(format!("[{index}].{text}"));
+    let mut copies = 0;
+    for (index, webhook) in list.iter().enumerate() {
+        webhook.check().map_err(at(index))?;
+        copies += webhook.times;
+        if copies > MAX_COPIES {
+            return Err(at(index)(format!("times: the list sends more than {MAX_COPIES} in all")));
+        }
+    }
+    shared.with(|inside, now| {
+        let endpoints = list.iter().enumerate();
+        let endpoints = endpoints.map(|(index, webhook)| webhook.endpoint(&inside.world).map_err(at(index)));
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+        let list: Vec<_> = list
+            .into_iter()
+            .zip(endpoints)
+            .map(|(webhook, endpoint)| (inside.world.draw_id("whd_"), endpoint, webhook.sending()))
+            .collect();
+        inside.webhooks.add_in_order(&list, now);
+        Ok(json!({"delivery_ids": list.iter().map(|(id, ..)| id).collect::<Vec<_>>()}))
+    })
 }
 
 async fn list_webhooks(State(shared): State<Arc<Shared>>) -> Json<Value> {

@@ -37,6 +37,7 @@ use tokio::sync::Notify;
 pub use client::Client;
 use clock::{Clock, Moment};
 use limits::Over;
+use webhooks::{Endpoint, Sending};
 use world::{Outcome, World};
 
 /// What a sandbox starts with. Clients can be added later over the control API.
@@ -127,11 +128,10 @@ impl Inside {
         let decision = self.world.decide(session_id, outcome, now)?;
         if let Some((client_id, event)) = decision.event {
             let id = self.world.draw_id("whd_");
-            let body = Bytes::from(event.to_string());
-            if let Some(client) = self.world.clients.get(&client_id)
-                && self.webhooks.add(&id, client, &body, 1, false, now).is_err()
-            {
-                tracing::debug!("the client has no webhook endpoint");
+            let sending = Sending::ordinary(Bytes::from(event.to_string()));
+            match self.world.clients.get(&client_id).and_then(Endpoint::of) {
+                Some(endpoint) => self.webhooks.add(&id, &endpoint, &sending, now),
+                None => tracing::debug!("the client has no webhook endpoint"),
             }
         }
         Some(decision.callback_url)

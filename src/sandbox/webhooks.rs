@@ -1,6 +1,7 @@
 //! Webhooks: signed, delivered on the provider's schedule, by the sandbox's clock.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,8 +44,12 @@ struct Delivery {
     client_id: String,
     fate: Fate,
     attempts: Vec<Attempt>,
+    /// When the schedule begins.
     #[serde(skip)]
-    created: Moment,
+    first_due: Moment,
+    /// What waits for the end of the first attempt, and is due so long after it.
+    #[serde(skip)]
+    next: Option<(usize, Duration)>,
     #[serde(skip)]
     job: Job,
 }
@@ -58,9 +63,56 @@ pub(super) struct Job {
     body: Bytes,
 }
 
-/// A body that cannot go anywhere.
-#[derive(Debug)]
-pub(super) struct NoEndpoint;
+/// Where a client's webhooks go, and what signs them.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    client_id: String,
+    url: String,
+    secret: String,
+}
+
+impl Endpoint {
+    /// A client's; none where it has none.
+    pub(super) fn of(client: &Client) -> Option<Self> {
+        let (url, secret) = (client.webhook_url.clone()?, client.webhook_secret.clone()?);
+        Some(Self { client_id: client.client_id.clone(), url, secret })
+    }
+}
+
+/// What signs a body.
+pub(super) enum Signer {
+    /// The client's secret.
+    Client,
+    /// Another, whatever it is.
+    Wrong,
+    /// This one: what the client's was, or will be, say.
+    Secret(String),
+}
+
+/// A body, and how it is sent.
+pub(super) struct Sending {
+    pub(super) body: Bytes,
+    pub(super) copies: u32,
+    pub(super) signer: Signer,
+    /// How much later than it would be otherwise, by the sandbox's clock.
+    pub(super) delay: Duration,
+}
+
+impl Sending {
+    /// As the provider means it: once, signed well, at once.
+    pub(super) fn ordinary(body: Bytes) -> Self {
+        Self { body, copies: 1, signer: Signer::Client, delay: Duration::ZERO }
+    }
+
+    fn signature(&self, endpoint: &Endpoint) -> String {
+        match &self.signer {
+            Signer::Client => sign(endpoint.secret.as_bytes(), &self.body),
+            // Well formed: that of the same body under another secret.
+            Signer::Wrong => sign(format!("not {}", endpoint.secret).as_bytes(), &self.body),
+            Signer::Secret(secret) => sign(secret.as_bytes(), &self.body),
+        }
+    }
+}
 
 /// All deliveries since the start.
 #[derive(Default)]
@@ -71,36 +123,55 @@ pub(super) struct Deliveries {
 }
 
 impl Deliveries {
-    /// Puts `copies` deliveries of one body on the way.
-    pub(super) fn add(
-        &mut self,
-        id: &str,
-        client: &Client,
-        body: &Bytes,
-        copies: u32,
-        bad_signature: bool,
-        now: Moment,
-    ) -> Result<(), NoEndpoint> {
-        let (Some(url), Some(secret)) = (&client.webhook_url, &client.webhook_secret) else {
-            return Err(NoEndpoint);
-        };
-        // A bad signature is well formed: that of the same body under another secret.
-        let secret = if bad_signature { format!("not {secret}") } else { secret.clone() };
-        let signature = sign(secret.as_bytes(), body);
-        for copy in 1..=copies {
+    /// Puts a body on the way; its copies go all at once.
+    pub(super) fn add(&mut self, id: &str, endpoint: &Endpoint, sending: &Sending, now: Moment) {
+        for index in self.push(id, endpoint, sending) {
+            self.schedule(index, now.plus(sending.delay));
+        }
+    }
+
+    /// Puts bodies on the way one after the other, copies too: each is due when the first attempt of the one before has
+    /// ended, whatever came of it. Nothing overtakes, so that the order at the receiver is that of the list.
+    pub(super) fn add_in_order(&mut self, list: &[(String, Endpoint, Sending)], now: Moment) {
+        let mut before: Option<usize> = None;
+        for (id, endpoint, sending) in list {
+            for index in self.push(id, endpoint, sending) {
+                match before.and_then(|before| self.all.get_mut(before)) {
+                    Some(before) => before.next = Some((index, sending.delay)),
+                    None => self.schedule(index, now.plus(sending.delay)),
+                }
+                before = Some(index);
+            }
+        }
+    }
+
+    /// Notes the copies of a body, and answers their places; none is due yet.
+    fn push(&mut self, id: &str, endpoint: &Endpoint, sending: &Sending) -> Range<usize> {
+        let first = self.all.len();
+        let signature = sending.signature(endpoint);
+        for copy in 1..=sending.copies {
             let delivery = self.all.len();
+            let (url, signature, body) = (endpoint.url.clone(), signature.clone(), sending.body.clone());
             self.all.push(Delivery {
                 delivery_id: id.to_owned(),
                 copy,
-                client_id: client.client_id.clone(),
+                client_id: endpoint.client_id.clone(),
                 fate: Fate::Pending,
                 attempts: Vec::new(),
-                created: now,
-                job: Job { delivery, url: url.clone(), signature: signature.clone(), body: body.clone() },
+                first_due: Moment::NEVER,
+                next: None,
+                job: Job { delivery, url, signature, body },
             });
-            self.due.insert((now, delivery));
         }
-        Ok(())
+        first..self.all.len()
+    }
+
+    /// The schedule of a delivery begins then.
+    fn schedule(&mut self, index: usize, when: Moment) {
+        if let Some(delivery) = self.all.get_mut(index) {
+            delivery.first_due = when;
+            self.due.insert((when, index));
+        }
     }
 
     /// Takes out what is due, and says when the next is.
@@ -120,7 +191,7 @@ impl Deliveries {
     }
 
     /// An attempt has ended: done, to be tried again, or failed for good.
-    fn finish(&mut self, index: usize, status: Option<u16>) {
+    fn finish(&mut self, index: usize, status: Option<u16>, now: Moment) {
         let Some(delivery) = self.all.get_mut(index) else { return };
         if let Some(attempt) = delivery.attempts.last_mut() {
             attempt.status = status;
@@ -128,9 +199,12 @@ impl Deliveries {
         if status.is_some_and(|status| (200..300).contains(&status)) {
             delivery.fate = Fate::Delivered;
         } else if let Some(later) = SCHEDULE.get(delivery.attempts.len()) {
-            self.due.insert((delivery.created.plus(*later), index));
+            self.due.insert((delivery.first_due.plus(*later), index));
         } else {
             delivery.fate = Fate::Failed;
+        }
+        if let Some((next, delay)) = delivery.next.take() {
+            self.schedule(next, now.plus(delay));
         }
     }
 
@@ -182,7 +256,7 @@ pub(super) async fn deliver(shared: Arc<Shared>, client: reqwest::Client) {
             () = next_due => {}
             Some(ended) = under_way.join_next() => {
                 if let Ok((delivery, status)) = ended {
-                    shared.with(|inside, _| inside.webhooks.finish(delivery, status));
+                    shared.with(|inside, now| inside.webhooks.finish(delivery, status, now));
                 }
             }
         }
@@ -210,13 +284,27 @@ mod tests {
     use super::super::authorize::tests::client;
     use super::*;
 
-    fn deliveries(copies: u32) -> Deliveries {
+    fn endpoint() -> Endpoint {
         let mut client = client();
         client.webhook_url = Some("http://localhost/hook".into());
         client.webhook_secret = Some("secret".into());
+        Endpoint::of(&client).unwrap()
+    }
+
+    fn sending(copies: u32, delay_ms: u64) -> Sending {
+        let delay = Duration::from_millis(delay_ms);
+        Sending { copies, delay, ..Sending::ordinary(Bytes::from_static(b"{}")) }
+    }
+
+    fn deliveries(copies: u32) -> Deliveries {
         let mut deliveries = Deliveries::default();
-        deliveries.add("whd_1", &client, &Bytes::from_static(b"{}"), copies, false, Moment::at(0)).unwrap();
+        deliveries.add("whd_1", &endpoint(), &sending(copies, 0), Moment::at(0));
         deliveries
+    }
+
+    /// Which deliveries are due.
+    fn due(deliveries: &mut Deliveries, now: u64) -> Vec<usize> {
+        deliveries.take_due(Moment::at(now)).0.iter().map(|job| job.delivery).collect()
     }
 
     #[test]
@@ -235,11 +323,11 @@ mod tests {
             let (jobs, _) = deliveries.take_due(Moment::at(now));
             assert_eq!(jobs.len(), 1);
             assert_eq!(deliveries.take_due(Moment::at(now)).0.len(), 0, "none while one is under way");
-            deliveries.finish(0, Some(500));
+            deliveries.finish(0, Some(500), Moment::at(now));
             assert_eq!(deliveries.take_due(Moment::at(next - 1)).1, Some(Moment::at(next)));
         }
         assert_eq!(deliveries.take_due(Moment::at(360_000)).0.len(), 1);
-        deliveries.finish(0, None);
+        deliveries.finish(0, None, Moment::at(360_000));
         assert_eq!(deliveries.take_due(Moment::at(u64::MAX)).0.len(), 0);
         assert_eq!(deliveries.to_json()[0]["fate"], "failed");
     }
@@ -248,8 +336,8 @@ mod tests {
     fn a_delivery_ends_with_the_first_success_and_copies_go_each_their_way() {
         let mut deliveries = deliveries(2);
         assert_eq!(deliveries.take_due(Moment::at(0)).0.len(), 2);
-        deliveries.finish(0, Some(204));
-        deliveries.finish(1, Some(302));
+        deliveries.finish(0, Some(204), Moment::at(0));
+        deliveries.finish(1, Some(302), Moment::at(0));
         let (jobs, next) = deliveries.take_due(Moment::at(60_000));
         assert_eq!((jobs.len(), jobs[0].delivery, next), (1, 1, None));
         let list = deliveries.to_json();
@@ -258,8 +346,41 @@ mod tests {
     }
 
     #[test]
-    fn a_client_without_an_endpoint_gets_nothing() {
+    fn a_late_delivery_keeps_its_schedule() {
         let mut deliveries = Deliveries::default();
-        assert!(deliveries.add("whd_1", &client(), &Bytes::new(), 1, false, Moment::at(0)).is_err());
+        deliveries.add("whd_1", &endpoint(), &sending(1, 5000), Moment::at(0));
+        assert_eq!(due(&mut deliveries, 4999), [0; 0]);
+        assert_eq!(due(&mut deliveries, 5000), [0]);
+        deliveries.finish(0, None, Moment::at(15_000));
+        assert_eq!(
+            deliveries.take_due(Moment::at(64_999)).1,
+            Some(Moment::at(65_000)),
+            "a minute after the first"
+        );
+    }
+
+    #[test]
+    fn a_list_goes_one_by_one_and_a_failure_holds_nothing_up() {
+        let mut deliveries = Deliveries::default();
+        let list = [(1, 0), (2, 0), (1, 5000)]
+            .map(|(copies, delay)| ("whd".to_owned(), endpoint(), sending(copies, delay)));
+        deliveries.add_in_order(&list, Moment::at(0));
+        assert_eq!(due(&mut deliveries, u64::MAX), [0]);
+        deliveries.finish(0, Some(500), Moment::at(10));
+        assert_eq!(due(&mut deliveries, 10), [1], "its second attempt is not waited for");
+        deliveries.finish(1, Some(200), Moment::at(20));
+        assert_eq!(due(&mut deliveries, 20), [2], "copies too");
+        deliveries.finish(2, Some(200), Moment::at(30));
+        assert_eq!(due(&mut deliveries, 5029), [0; 0]);
+        assert_eq!(due(&mut deliveries, 5030), [3], "so long after the one before");
+        deliveries.finish(3, Some(200), Moment::at(5030));
+        assert_eq!(due(&mut deliveries, 60_000), [0]);
+        deliveries.finish(0, Some(200), Moment::at(60_000));
+        assert_eq!(due(&mut deliveries, u64::MAX), [0; 0], "each is sent once");
+    }
+
+    #[test]
+    fn a_client_without_an_endpoint_gets_nothing() {
+        assert!(Endpoint::of(&client()).is_none());
     }
 }

@@ -10,6 +10,7 @@ mod clock;
 mod commands;
 mod crash;
 mod crash_load;
+mod ctl_events;
 mod dev;
 mod docs;
 mod error_log;

@@ -1,6 +1,7 @@
 //! A daemon that knows a few answers by heart.
 
 use std::{
+    pin::Pin,
     sync::{Arc, Mutex},
     thread,
 };
@@ -11,7 +12,10 @@ use tokio::{
     runtime::Builder,
     sync::oneshot,
 };
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::{
+    Stream, StreamExt,
+    wrappers::{TcpListenerStream, UnixListenerStream},
+};
 use tonic::{Code, Request, Response, Status, service::Routes, transport::Server};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -28,6 +32,10 @@ pub(super) const BODY: &[u8] = b"{\"type\":\"vae.resolved\"}\n";
 
 type Answer<T> = Result<Response<T>, Status>;
 type NoStream<T> = tokio_stream::Empty<Result<T, Status>>;
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// How many events are listed, and told to a consumer.
+pub(super) const EVENTS: usize = 5;
 
 /// A running stand-in; stops when dropped.
 pub(super) struct Fake {
@@ -43,6 +51,15 @@ pub(super) struct Fake {
 struct Seen {
     authorities: Arc<Mutex<Vec<String>>>,
     tokens: Arc<Mutex<Vec<String>>>,
+    calls: Arc<Mutex<Vec<String>>>,
+    timed: Arc<Mutex<Vec<bool>>>,
+}
+
+impl Seen {
+    /// Notes a call about events, in few words.
+    fn call(&self, words: String) {
+        self.calls.lock().unwrap().push(words);
+    }
 }
 
 impl Fake {
@@ -92,6 +109,16 @@ impl Fake {
         self.seen.authorities.lock().unwrap().clone()
     }
 
+    /// The calls about events, in few words.
+    pub(super) fn calls(&self) -> Vec<String> {
+        self.seen.calls.lock().unwrap().clone()
+    }
+
+    /// Which calls had a deadline, in order.
+    pub(super) fn timed(&self) -> Vec<bool> {
+        self.seen.timed.lock().unwrap().clone()
+    }
+
     pub(super) fn tokens(&self) -> Vec<String> {
         self.seen.tokens.lock().unwrap().clone()
     }
@@ -108,13 +135,14 @@ impl Drop for Fake {
 
 fn routes(seen: &Seen) -> Routes {
     let seen = seen.clone();
-    let router = Routes::new(IntegrationServiceServer::new(Knowing))
-        .add_service(AdminServiceServer::new(Knowing))
+    let router = Routes::new(IntegrationServiceServer::new(Knowing(seen.clone())))
+        .add_service(AdminServiceServer::new(Knowing(seen.clone())))
         .into_axum_router()
         .layer(axum::middleware::map_request(move |request: axum::extract::Request| {
             if let Some(authority) = request.uri().authority() {
                 seen.authorities.lock().unwrap().push(authority.to_string());
             }
+            seen.timed.lock().unwrap().push(request.headers().contains_key("grpc-timeout"));
             if let Some(token) = request.headers().get("authorization") {
                 seen.tokens.lock().unwrap().push(token.to_str().unwrap().to_owned());
             }
@@ -123,7 +151,26 @@ fn routes(seen: &Seen) -> Routes {
     Routes::from(router)
 }
 
-struct Knowing;
+struct Knowing(Seen);
+
+/// The event of that number, from 1.
+fn event(number: usize) -> Event {
+    Event {
+        id: format!("evt_{number}"),
+        client: "demo".to_owned(),
+        cursor: format!("c{number}"),
+        r#type: "vae.resolved".to_owned(),
+        body: BODY.to_vec(),
+        parsed: true,
+        ..Event::default()
+    }
+}
+
+/// A refusal as the daemon writes it.
+fn refusal(code: Code, reason: &str, text: &str, remedy: &str) -> Status {
+    let metadata = [("remedy".to_owned(), remedy.to_owned())];
+    Status::with_error_details(code, text, ErrorDetails::with_error_info(reason, "cairld", metadata))
+}
 
 fn session(status: SessionStatus) -> Option<Session> {
     Some(Session { id: "ses_1".to_owned(), status: status.into(), ..Session::default() })
@@ -168,9 +215,7 @@ impl IntegrationService for Knowing {
         match request.into_inner().lookup {
             Some(Lookup::SessionId(id)) if id == "ses_slow" => std::future::pending().await,
             Some(Lookup::SessionId(id)) if id != "ses_1" => {
-                let metadata = [("remedy".to_owned(), "Check the id.".to_owned())];
-                let details = ErrorDetails::with_error_info("SESSION_NOT_FOUND", "cairld", metadata);
-                Err(Status::with_error_details(Code::NotFound, "no such session", details))
+                Err(refusal(Code::NotFound, "SESSION_NOT_FOUND", "no such session", "Check the id."))
             }
             _ => Ok(Response::new(GetSessionResponse { session: session(SessionStatus::Pending) })),
         }
@@ -189,11 +234,33 @@ impl IntegrationService for Knowing {
         Ok(Response::new(IngestWebhookResponse { event, duplicate: false }))
     }
 
-    type WatchSessionStream = NoStream<WatchSessionResponse>;
-    type WatchEventsStream = NoStream<WatchEventsResponse>;
+    type WatchSessionStream = Streamed<WatchSessionResponse>;
+    type WatchEventsStream = Streamed<WatchEventsResponse>;
 
-    async fn watch_session(&self, _: Request<WatchSessionRequest>) -> Answer<Self::WatchSessionStream> {
-        unasked()
+    async fn watch_session(&self, request: Request<WatchSessionRequest>) -> Answer<Self::WatchSessionStream> {
+        let id = match request.into_inner().lookup {
+            Some(watch_session_request::Lookup::SessionId(id)) => id,
+            other => panic!("{other:?}"),
+        };
+        let told = |status| Ok(WatchSessionResponse { session: session(status) });
+        let stream: Self::WatchSessionStream = match id.as_str() {
+            "ses_1" => Box::pin(tokio_stream::iter([
+                told(SessionStatus::Pending),
+                told(SessionStatus::Exchanging),
+                told(SessionStatus::Complete),
+            ])),
+            "ses_stopping" => Box::pin(tokio_stream::iter([
+                told(SessionStatus::Pending),
+                Err(refusal(Code::Unavailable, "SHUTTING_DOWN", "the daemon stops", "Watch again.")),
+            ])),
+            "ses_open" => {
+                Box::pin(tokio_stream::iter([told(SessionStatus::Pending)]).chain(tokio_stream::pending()))
+            }
+            _ => {
+                return Err(refusal(Code::NotFound, "SESSION_NOT_FOUND", "no such session", "Check the id."));
+            }
+        };
+        Ok(Response::new(stream))
     }
 
     async fn revoke_token(&self, request: Request<RevokeTokenRequest>) -> Answer<RevokeTokenResponse> {
@@ -209,23 +276,65 @@ impl IntegrationService for Knowing {
         unasked()
     }
 
-    async fn list_events(&self, _: Request<ListEventsRequest>) -> Answer<ListEventsResponse> {
-        unasked()
+    /// Two at a time, whatever is asked for, and the last page is empty; none at all of the type `none`.
+    async fn list_events(&self, request: Request<ListEventsRequest>) -> Answer<ListEventsResponse> {
+        let asked = request.into_inner();
+        let ListEventsRequest { page_size, page_token, client, r#type, session_id } = &asked;
+        self.0.call(format!("list {page_size} {page_token:?} {client:?} {:?} {session_id:?}", r#type));
+        if r#type == "none" {
+            return Ok(Response::new(ListEventsResponse::default()));
+        }
+        let after: usize = page_token.parse().unwrap_or_default();
+        let size = usize::try_from(*page_size).unwrap().min(2);
+        let events: Vec<_> = (after + 1..=EVENTS).take(size).map(event).collect();
+        let is_last = events.is_empty();
+        let next_page_token = if is_last { String::new() } else { (after + events.len()).to_string() };
+        Ok(Response::new(ListEventsResponse { events, next_page_token }))
     }
 
-    async fn watch_events(&self, _: Request<WatchEventsRequest>) -> Answer<Self::WatchEventsStream> {
-        unasked()
+    /// Five events; then the consumer `ended` is told nothing more, `superseded` of another stream, and any other waits.
+    async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Answer<Self::WatchEventsStream> {
+        let asked = request.into_inner();
+        self.0.call(format!("watch {} {:?} {:?}", asked.consumer, asked.client, asked.types));
+        let told = tokio_stream::iter(
+            (1..=EVENTS).map(|number| Ok(WatchEventsResponse { event: Some(event(number)) })),
+        );
+        let stream: Self::WatchEventsStream = match asked.consumer.as_str() {
+            "ended" => Box::pin(told),
+            "superseded" => {
+                let status =
+                    refusal(Code::Aborted, "CONSUMER_SUPERSEDED", "a newer stream", "Take another name.");
+                Box::pin(told.chain(tokio_stream::iter([Err(status)])))
+            }
+            _ => Box::pin(told.chain(tokio_stream::pending())),
+        };
+        Ok(Response::new(stream))
     }
 
     async fn acknowledge_events(
         &self,
-        _: Request<AcknowledgeEventsRequest>,
+        request: Request<AcknowledgeEventsRequest>,
     ) -> Answer<AcknowledgeEventsResponse> {
-        unasked()
+        let asked = request.into_inner();
+        self.0.call(format!("ack {} {:?} {}", asked.consumer, asked.client, asked.cursor));
+        if !asked.cursor.starts_with('c') {
+            return Err(refusal(
+                Code::InvalidArgument,
+                "CURSOR_INVALID",
+                "no cursor",
+                "Take one that was told.",
+            ));
+        }
+        Ok(Response::new(AcknowledgeEventsResponse {}))
     }
 
-    async fn delete_consumer(&self, _: Request<DeleteConsumerRequest>) -> Answer<DeleteConsumerResponse> {
-        unasked()
+    async fn delete_consumer(
+        &self,
+        request: Request<DeleteConsumerRequest>,
+    ) -> Answer<DeleteConsumerResponse> {
+        let asked = request.into_inner();
+        self.0.call(format!("forget {} {:?}", asked.consumer, asked.client));
+        Ok(Response::new(DeleteConsumerResponse {}))
     }
 
     async fn explain_session(&self, _: Request<ExplainSessionRequest>) -> Answer<ExplainSessionResponse> {

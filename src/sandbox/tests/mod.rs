@@ -1,6 +1,7 @@
 //! The sandbox as its users meet it: over sockets.
 
 mod hooks;
+mod page;
 mod steering;
 
 use reqwest::{Client as Http, Response};

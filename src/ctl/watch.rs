@@ -1,0 +1,174 @@
+//! What watches share, and `cairlctl session watch`.
+
+use std::io::{self, Read, Write};
+
+use prost::Message;
+
+use super::{
+    args::Watch,
+    connect::Daemon,
+    ending::{Ended, Ending},
+    exit::Exit,
+    failure::Failure,
+    json,
+    output::{clean, time},
+    session::{lookup, reason, status},
+};
+use crate::api::proto::{
+    Session, WatchSessionRequest, WatchSessionResponse, integration_service_client::IntegrationServiceClient,
+    watch_session_request::Lookup,
+};
+
+/// Where a watch writes as it goes: a line of text, or a JSON object on a line, for each message.
+pub(super) struct Lines<'a> {
+    pub(super) json: bool,
+    pub(super) sink: &'a mut dyn Write,
+}
+
+/// Whether somebody still reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    Here,
+    Gone,
+}
+
+impl Lines<'_> {
+    /// Writes a message, of the contract's type `name`, and flushes; `text` is it in words, which are clean already.
+    pub(super) fn write(
+        &mut self,
+        name: &str,
+        message: &impl Message,
+        text: &str,
+    ) -> Result<Reader, Failure> {
+        let written = if self.json {
+            writeln!(self.sink, "{}", json::of(name, &message.encode_to_vec())?)
+        } else {
+            writeln!(self.sink, "{text}")
+        };
+        match written.and_then(|()| self.sink.flush()) {
+            Ok(()) => Ok(Reader::Here),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+            Err(error) => Err(Failure::line(&error)),
+        }
+    }
+}
+
+/// Runs a watch until it ends, or nobody waits for it any more; `interrupted` is how the process ends after a signal.
+pub(super) fn until_ended(
+    daemon: &Daemon,
+    ending: Ending<'_>,
+    interrupted: Exit,
+    watch: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
+    daemon.run(async {
+        tokio::select! {
+            ended = ending => Ok(match ended {
+                Ended::Interrupted => interrupted,
+                Ended::ReaderGone => Exit::Success,
+            }),
+            outcome = watch => outcome,
+        }
+    })
+}
+
+/// Tells a session until the daemon ends the stream, which it does after a terminal status.
+pub(super) fn session(
+    daemon: &Daemon,
+    args: &Watch,
+    stdin: &mut dyn Read,
+    lines: &mut Lines<'_>,
+    ending: Ending<'_>,
+) -> Result<Exit, Failure> {
+    const CALL: &str = "WatchSession";
+    let lookup = lookup(&args.lookup, stdin, Lookup::SessionId, Lookup::State, Lookup::ProviderSessionId)?;
+    // Whoever waits for the end of a session has not got it when a signal came first.
+    until_ended(daemon, ending, Exit::Interrupted, async {
+        let connection = daemon.connect(CALL).await?;
+        let mut stream = connection
+            .open(CALL, WatchSessionRequest { lookup }, async |channel, request| {
+                IntegrationServiceClient::new(channel).watch_session(request).await
+            })
+            .await?;
+        while let Some(told) = connection.next(CALL, &mut stream).await? {
+            if tell(&told, lines)? == Reader::Gone {
+                break;
+            }
+        }
+        Ok(Exit::Success)
+    })
+}
+
+fn tell(told: &WatchSessionResponse, lines: &mut Lines<'_>) -> Result<Reader, Failure> {
+    let text = told.session.as_ref().map_or_else(|| "no session in the answer".to_owned(), line);
+    lines.write("cairld.v1.WatchSessionResponse", told, &text)
+}
+
+/// `2026-11-23T17:57:33.365Z ses_… failed: ACCESS_DENIED: The user declined. …`: since when it stands where, and why.
+fn line(session: &Session) -> String {
+    let since = session.update_time.as_ref().map_or_else(|| "-".to_owned(), time);
+    let mut line = format!("{since} {} {}", session.id, status(session.status));
+    if let Some(failure) = &session.failure {
+        line.push_str(&format!("; {}: {} {}", reason(failure.reason), failure.description, failure.remedy));
+        if failure.resumable {
+            let until =
+                failure.resume_until.as_ref().map_or_else(String::new, |at| format!(" until {}", time(at)));
+            line.push_str(&format!(" The same callback can still complete it{until}."));
+        }
+    }
+    clean(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::proto::{Failure as SessionFailure, Reason, SessionStatus};
+
+    #[test]
+    fn each_state_is_one_line() {
+        let moment = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let session = Session {
+            id: "ses_1".to_owned(),
+            status: SessionStatus::Pending.into(),
+            update_time: moment(1_735_689_600),
+            ..Session::default()
+        };
+        let told = "2025-01-01T00:00:00Z ses_1 pending: the user has not come back yet";
+        assert_eq!(line(&session), told);
+        let failure = SessionFailure {
+            reason: Reason::PaymentRequired.into(),
+            description: "The wallet\u{1b}[2J is too low.".to_owned(),
+            remedy: "Top up.".to_owned(),
+            resumable: true,
+            resume_until: moment(1_735_689_601),
+            ..SessionFailure::default()
+        };
+        assert_eq!(
+            line(&Session { failure: Some(failure), ..session }),
+            format!(
+                "{told}; PAYMENT_REQUIRED: The wallet\\u{{1b}}[2J is too low. Top up. The same callback can still \
+                 complete it until 2025-01-01T00:00:01Z."
+            )
+        );
+    }
+
+    #[test]
+    fn a_disk_that_is_full_is_an_error_and_a_reader_that_has_gone_is_none() {
+        struct Broken(io::ErrorKind);
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for json in [false, true] {
+            let write = |kind| {
+                let told = WatchSessionResponse::default();
+                Lines { json, sink: &mut Broken(kind) }.write("cairld.v1.WatchSessionResponse", &told, "")
+            };
+            assert_eq!(write(io::ErrorKind::BrokenPipe).unwrap(), Reader::Gone);
+            assert_eq!(write(io::ErrorKind::StorageFull).unwrap_err().exit().code(), 74);
+        }
+    }
+}
