@@ -62,14 +62,6 @@ impl Drop for Watching {
     }
 }
 
-/// A world whose `checkout` sees events of no session.
-async fn world_with_events() -> World {
-    let world = World::new().await;
-    let config = world.config_text().replacen("admin = true", "admin = true\nevents = true", 1);
-    std::fs::write(world.config(), config).unwrap();
-    world
-}
-
 async fn deliver(world: &World, bodies: &[Vec<u8>]) {
     let mut client = world.unix().await;
     for body in bodies {
@@ -91,7 +83,8 @@ fn bodies() -> Vec<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_goes_on_where_it_acknowledged_after_a_kill() {
-    let world = world_with_events().await;
+    let world = World::new().await;
+    world.show_all_events();
     let daemon = world.daemon();
     deliver(&world, &bodies()).await;
 
@@ -138,7 +131,8 @@ async fn a_consumer_goes_on_where_it_acknowledged_after_a_kill() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_ends_by_a_signal_by_its_reader_and_by_the_daemon() {
-    let world = world_with_events().await;
+    let world = World::new().await;
+    world.show_all_events();
     let daemon = world.daemon();
     let watch =
         |consumer: &str| Watching::start(&world, &["events", "watch", "--consumer", consumer, "--ack"]);

@@ -53,17 +53,10 @@ async fn next(stream: &mut Streaming<WatchEventsResponse>) -> Event {
     stream.message().await.unwrap().expect("an event").event.unwrap()
 }
 
-/// `checkout` sees events of no session.
-fn with_events(world: &World) {
-    let config = std::fs::read_to_string(world.config()).unwrap();
-    std::fs::write(world.config(), config.replacen("admin = true", "admin = true\nevents = true", 1))
-        .unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_hold_all_that_may_be_seen_and_their_tokens_belong_to_them() {
     let world = World::new().await;
-    with_events(&world);
+    world.show_all_events();
     let daemon = world.daemon();
     let mut client = world.unix().await;
     let mut ids = Vec::new();
@@ -101,7 +94,7 @@ async fn pages_hold_all_that_may_be_seen_and_their_tokens_belong_to_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_goes_on_where_it_was_done_across_disconnects_and_restarts() {
     let world = World::new().await;
-    with_events(&world);
+    world.show_all_events();
     let daemon = world.daemon();
     let mut client = world.unix().await;
     let first = client.knock(0).await;
@@ -180,7 +173,7 @@ async fn nothing_is_lost_whoever_dies() {
     const ROUNDS: usize = 6;
     const EACH: usize = 30;
     let world = World::new().await;
-    with_events(&world);
+    world.show_all_events();
     let mut accepted: Vec<String> = Vec::new();
     let mut applied = [Vec::<String>::new(), Vec::new()];
     for round in 0..=ROUNDS {

@@ -25,4 +25,5 @@ mod session;
 mod support;
 mod webhook_input;
 mod webhook_listener;
+mod webhook_load;
 mod webhooks;

@@ -22,7 +22,7 @@ use tonic::Status;
 pub use self::{
     daemon::{Daemon, cairlctl, cairld, output, read_until, send_signal},
     grpc::{Client, Refused, refused},
-    provider::{Provider, parameter},
+    provider::{CLIENT_ID, Provider, parameter},
 };
 
 pub const REDIRECT_URI: &str = "http://127.0.0.1:8910/callback";
@@ -133,6 +133,12 @@ rpcs = ["GetSession"]
             base_url = self.provider.url(),
             uid = rustix::process::geteuid().as_raw(),
         )
+    }
+
+    /// Lets `checkout` see events of no session, before a daemon is started.
+    pub fn show_all_events(&self) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        fs::write(self.config(), text.replacen("admin = true", "admin = true\nevents = true", 1)).unwrap();
     }
 
     /// Sets the client's limits, before a daemon is started.

@@ -52,7 +52,7 @@ impl Provider {
         &self.url
     }
 
-    async fn post(&self, call: &str, body: Value) -> Value {
+    pub async fn post(&self, call: &str, body: Value) -> Value {
         let response =
             self.http.post(format!("{}/sandbox/{call}", self.url)).json(&body).send().await.unwrap();
         assert!(
@@ -62,6 +62,11 @@ impl Provider {
             response.text().await.unwrap()
         );
         response.json().await.unwrap_or(Value::Null)
+    }
+
+    /// What a control call tells.
+    pub async fn get(&self, call: &str) -> Value {
+        self.http.get(format!("{}/sandbox/{call}", self.url)).send().await.unwrap().json().await.unwrap()
     }
 
     /// Webhooks of the client go there from now on.
