@@ -2,6 +2,7 @@
 
 mod budgets;
 mod inbox;
+mod orders;
 mod revocations;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -44,6 +45,7 @@ pub(super) async fn suite<B: Backend>(fresh: impl Fn() -> B) {
     claims_that_arrived_count_even_when_the_token_ran_out_meanwhile(&fresh()).await;
     budgets::suite(&fresh).await;
     inbox::suite(&fresh).await;
+    orders::webhooks_come_in_every_order(&fresh()).await;
     revocations::a_revoked_token_waits_until_its_revocation_ends(&fresh()).await;
     revocations::cancelling_moves_a_token_into_the_queue(&fresh()).await;
     revocations::the_queue_is_read_by_what_is_left_of_life_and_outlives_the_sessions(&fresh()).await;
