@@ -22,7 +22,7 @@ use tonic::Status;
 pub use self::{
     daemon::{Daemon, cairlctl, cairld, output, read_until, send_signal},
     grpc::{Client, Refused, refused},
-    provider::{Provider, parameter},
+    provider::{CLIENT_ID, Provider, parameter},
 };
 
 pub const REDIRECT_URI: &str = "http://127.0.0.1:8910/callback";
