@@ -2,36 +2,39 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdout, Stdio},
+    sync::mpsc,
+    thread,
 };
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{World, cairlctl, output, send_signal, signature};
+use crate::support::{CLIENT_ID, SURELY, World, cairlctl, parameter, send_signal, signature};
 
-/// `cairlctl` for a world's daemon.
-fn ctl(world: &World, arguments: &[&str]) -> Command {
-    let mut command = cairlctl();
-    command.arg("--endpoint").arg(format!("unix:{}", world.path("cairld.sock").display())).args(arguments);
-    command
-}
-
-/// Runs it to its end: exit code, output, errors.
+/// Runs `cairlctl` to its end: exit code, output, errors.
 fn run(world: &World, arguments: &[&str]) -> (i32, String, String) {
-    let (status, stdout, stderr) = output(&mut ctl(world, arguments));
-    (status.status.code().unwrap(), stdout, stderr)
+    Running::start(world, arguments).end()
 }
 
-/// A watch that goes on, read line by line.
-struct Watching {
+/// What surely comes, or the test fails.
+fn surely<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(work()));
+    receiver.recv_timeout(SURELY).expect("it comes to its end")
+}
+
+/// A command that may go on, read line by line; killed when dropped.
+struct Running {
     process: Child,
     stdout: Option<BufReader<ChildStdout>>,
 }
 
-impl Watching {
+impl Running {
     fn start(world: &World, arguments: &[&str]) -> Self {
-        let mut command = ctl(world, arguments);
+        let endpoint = format!("unix:{}", world.path("cairld.sock").display());
+        let mut command = cairlctl();
+        command.arg("--endpoint").arg(endpoint).args(arguments);
         let mut process =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = process.stdout.take().map(BufReader::new);
@@ -39,23 +42,32 @@ impl Watching {
     }
 
     fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        let mut stdout = self.stdout.take().unwrap();
+        let (line, stdout) = surely(|| {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            (line, stdout)
+        });
+        self.stdout = Some(stdout);
         line
     }
 
     /// Reads on to its end: exit code, what was left to read, errors.
     fn end(mut self) -> (i32, String, String) {
-        let (mut rest, mut errors) = (String::new(), String::new());
-        if let Some(stdout) = &mut self.stdout {
-            stdout.read_to_string(&mut rest).unwrap();
-        }
-        self.process.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        let (stdout, mut stderr) = (self.stdout.take(), self.process.stderr.take().unwrap());
+        let (rest, errors) = surely(move || {
+            let (mut rest, mut errors) = (String::new(), String::new());
+            if let Some(mut stdout) = stdout {
+                stdout.read_to_string(&mut rest).unwrap();
+            }
+            stderr.read_to_string(&mut errors).unwrap();
+            (rest, errors)
+        });
         (self.process.wait().unwrap().code().unwrap(), rest, errors)
     }
 }
 
-impl Drop for Watching {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -129,13 +141,56 @@ async fn a_consumer_goes_on_where_it_acknowledged_after_a_kill() {
     assert!(errors.contains("CURSOR_INVALID") && errors.contains("field   cursor: "), "{errors}");
 }
 
+/// The provider doubles them, swaps them and signs one with a secret that nobody has; then the callback comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_misbehaving_provider_delivers_is_told_once_and_with_its_session() {
+    let world = World::new().await;
+    world.show_all_events();
+    let daemon = world.daemon();
+    let mut client = world.unix().await;
+    let (id, callback) = world.approved(&mut client).await;
+    world.provider.deliver_webhooks_to(&format!("http://{}/webhooks/shop", daemon.webhooks())).await;
+    let session = parameter(&callback, "session_id");
+    let hook = |word: &str, more: Value| {
+        let body = json!({"type": format!("session.{word}"), "session_id": session, "status": word});
+        let mut hook = json!({"client_id": CLIENT_ID, "body": body});
+        hook.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        hook
+    };
+    let list = json!([
+        hook("complete", json!({})),
+        hook("failed", json!({"webhook_secret": "whsec_of_somebody_else"})),
+        hook("authenticated", json!({"times": 3})),
+        hook("complete", json!({})),
+    ]);
+    world.provider.send_webhooks(list).await;
+    world.provider.webhooks_are_delivered(5).await;
+    let told = |rest: &[&str]| {
+        let (code, told, errors) = run(&world, &[&["events", "list"], rest].concat());
+        assert_eq!((code, errors.as_str()), (0, ""));
+        told.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let of_session = format!(" session=- provider_session={session} ");
+    let early = told(&[]);
+    assert!(early[0].contains(&format!(" session.complete{of_session}")), "{early:?}");
+    assert!(early[1].contains(&format!(" session.authenticated{of_session}")), "{early:?}");
+    assert_eq!(early.len(), 2, "each once, and not the forged one: {early:?}");
+
+    client.completed(&callback).await.unwrap();
+    let late = told(&["--session", &id]);
+    assert_eq!(
+        late,
+        early.iter().map(|line| line.replace("session=- ", &format!("session={id} "))).collect::<Vec<_>>()
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_ends_by_a_signal_by_its_reader_and_by_the_daemon() {
     let world = World::new().await;
     world.show_all_events();
     let daemon = world.daemon();
     let watch =
-        |consumer: &str| Watching::start(&world, &["events", "watch", "--consumer", consumer, "--ack"]);
+        |consumer: &str| Running::start(&world, &["events", "watch", "--consumer", consumer, "--ack"]);
     let (mut interrupted, mut unread, mut superseded, mut broken) =
         (watch("a"), watch("b"), watch("c"), watch("d"));
     deliver(&world, &bodies()[..1]).await;
@@ -168,10 +223,10 @@ async fn a_session_is_watched_to_its_end() {
     let daemon = world.daemon();
     let mut client = world.unix().await;
     let (id, callback) = world.approved(&mut client).await;
-    let mut text = Watching::start(&world, &["session", "watch", &id]);
-    let mut json = Watching::start(&world, &["--json", "session", "watch", &id]);
+    let mut text = Running::start(&world, &["session", "watch", &id]);
+    let mut json = Running::start(&world, &["--json", "session", "watch", &id]);
     let mut waiting =
-        Watching::start(&world, &["session", "watch", &client.started().await.session.unwrap().id]);
+        Running::start(&world, &["session", "watch", &client.started().await.session.unwrap().id]);
     assert!(text.line().contains(&format!(" {id} pending: ")));
     let first: Value = serde_json::from_str(&json.line()).unwrap();
     assert_eq!(first["session"]["status"], "SESSION_STATUS_PENDING");
@@ -192,7 +247,7 @@ async fn a_session_is_watched_to_its_end() {
     assert_eq!(code, 1, "{errors}");
     assert!(errors.contains("WatchSession: ") && errors.contains("SESSION_NOT_FOUND"), "{errors}");
     let open = client.started().await.session.unwrap().id;
-    let mut stopped = Watching::start(&world, &["session", "watch", &open]);
+    let mut stopped = Running::start(&world, &["session", "watch", &open]);
     assert!(stopped.line().contains(" pending: "));
     assert!(daemon.terminate().0.success());
     let (code, _, errors) = stopped.end();

@@ -4,6 +4,7 @@ mod budgets;
 mod consumers;
 mod inbox;
 mod live;
+mod orders;
 mod revocations;
 
 use std::{
@@ -55,6 +56,7 @@ pub(super) async fn suite<B: Backend>(fresh: impl Fn() -> B) {
     inbox::suite(&fresh).await;
     consumers::suite(&fresh).await;
     live::suite(&fresh).await;
+    orders::webhooks_come_in_every_order(&fresh()).await;
     revocations::a_revoked_token_waits_until_its_revocation_ends(&fresh()).await;
     revocations::cancelling_moves_a_token_into_the_queue(&fresh()).await;
     revocations::the_queue_is_read_by_what_is_left_of_life_and_outlives_the_sessions(&fresh()).await;

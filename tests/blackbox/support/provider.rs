@@ -81,6 +81,11 @@ impl Provider {
         self.post("clients", client).await;
     }
 
+    /// Sends webhooks as its control call takes them: a list in its order.
+    pub async fn send_webhooks(&self, list: Value) {
+        self.post("webhooks", list).await;
+    }
+
     /// Waits until so many webhooks were acknowledged.
     pub async fn webhooks_are_delivered(&self, count: usize) {
         let url = format!("{}/sandbox/webhooks", self.url);
