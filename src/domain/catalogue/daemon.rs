@@ -119,8 +119,9 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     general(
         Reason::CursorInvalid,
-        "The cursor or page token was not issued for this list.",
-        "Leave it out and begin again from the front.",
+        "The cursor was not issued for this client's events, or the page token not for this list.",
+        "Give it back as it was issued, with the same client and filters. A list begins again from the front without a \
+         page token; a consumer goes on with the cursor of an event that it was told.",
     ),
     general(
         Reason::ConsumerSuperseded,
