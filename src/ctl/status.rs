@@ -57,6 +57,12 @@ fn describe_store(block: &mut Block, store: &StoreStatus) {
     block.item("file", bytes(store.file_bytes));
     block.item("sessions", store.sessions.to_string());
     block.item("events", store.events.to_string());
+    if store.unread_events_removed > 0 {
+        block.item(
+            "events lost",
+            format!("{} that a consumer had not acknowledged", store.unread_events_removed),
+        );
+    }
     block.item("revocations", format!("{} waiting", store.pending_revocations));
     block.item("schema version", store.schema_version.to_string());
     let sweep = store.last_sweep_time.as_ref().map_or_else(
@@ -155,6 +161,7 @@ mod tests {
                 file_bytes: 1_572_864,
                 sessions: 12,
                 pending_revocations: 3,
+                unread_events_removed: 2,
                 schema_version: 1,
                 ..StoreStatus::default()
             }),
@@ -208,6 +215,7 @@ store
   file              1.5 MiB (1572864 bytes)
   sessions          12
   events            0
+  events lost       2 that a consumer had not acknowledged
   revocations       3 waiting
   schema version    1
   last sweep        none yet

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -217,6 +217,11 @@ impl Flows {
         Ok(())
     }
 
+    /// How many events this process has removed that a consumer had not acknowledged.
+    pub fn unread_events_removed(&self) -> u64 {
+        self.unread_removed.load(Ordering::Relaxed)
+    }
+
     /// Removes events that were kept long enough.
     ///
     /// # Errors
@@ -236,6 +241,7 @@ impl Flows {
             let bite = self.store.trim(self.now(), terms).await?;
             sum.removed += bite.removed;
             sum.unread += bite.unread;
+            self.unread_removed.fetch_add(bite.unread, Ordering::Relaxed);
             if !bite.more {
                 return Ok(sum);
             }

@@ -23,7 +23,7 @@ mod webhook;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -88,6 +88,8 @@ pub struct Flows {
     last_sweep: std::sync::Mutex<Option<(Moment, Swept)>>,
     /// How long events are kept.
     event_limits: EventLimits,
+    /// Events removed although a consumer had not acknowledged them.
+    unread_removed: AtomicU64,
     /// Consumers' streams that are open.
     event_streams: OpenStreams,
     /// Cancelled when the daemon stops.
@@ -139,6 +141,7 @@ impl Flows {
             completions: Flights::new(tasks.clone()),
             refreshes: Flights::new(tasks.clone()),
             event_limits,
+            unread_removed: AtomicU64::default(),
             event_streams: OpenStreams::default(),
             stopping,
             tasks,
