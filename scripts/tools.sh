@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs a tool that checks this project and prints the path of its program.
 #
-#   scripts/tools.sh cargo-deny|buf|grpcurl|libfaketime|chromium
+#   scripts/tools.sh cargo-deny|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium
 #
-# Each tool but the distribution's, libfaketime and chromium, has its version here and nowhere else, and lives in a folder
+# Each tool but the distribution's, libfaketime, valgrind and chromium, has its version here and nowhere else, and lives in a folder
 # named after it, so that a new version is a new folder and an old one is never run by mistake. CAIRLD_TOOLS names another
 # place than ~/.cache/cairld-tools.
 set -euo pipefail
@@ -11,6 +11,8 @@ set -euo pipefail
 cargo_deny_version=0.20.2
 buf_version=1.75.0
 grpcurl_version=1.9.4
+# The library and its runner go together.
+gungraun_version=$(sed -n '/^name = "gungraun"$/{n;s/^version = "\(.*\)"$/\1/p}' "$(dirname "$0")/../Cargo.lock")
 
 tools=${CAIRLD_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/cairld-tools}
 
@@ -39,6 +41,11 @@ install_grpcurl() {
   PATH=$PATH:/usr/local/go/bin
   need go grpcurl
   GOBIN=$1/bin go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$grpcurl_version"
+}
+
+install_gungraun_runner() {
+  need cargo gungraun-runner
+  env -u CARGO_TARGET_DIR cargo install gungraun-runner --version "$gungraun_version" --locked --root "$1"
 }
 
 # obtain NAME VERSION PROGRAM INSTALLER VERSION_FLAG: runs INSTALLER unless PROGRAM is there and runs.
@@ -74,13 +81,13 @@ obtain_libfaketime() {
   fi
 }
 
-# The browser is the distribution's: only that one gets its security updates.
-obtain_chromium() {
-  if ! command -v chromium >/dev/null; then
-    [ "$(id -u)" = 0 ] || fail "chromium is missing: apt-get install chromium"
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >&2
+# What is the distribution's, so that it gets its security updates: obtain_package PACKAGE, whose program has its name.
+obtain_package() {
+  if ! command -v "$1" >/dev/null; then
+    [ "$(id -u)" = 0 ] || fail "$1 is missing: apt-get install $1"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1"; } >&2
   fi
-  command -v chromium
+  command -v "$1"
 }
 
 case ${1:-} in
@@ -88,6 +95,7 @@ case ${1:-} in
   buf) obtain buf "$buf_version" node_modules/.bin/buf install_buf --version ;;
   grpcurl) obtain grpcurl "$grpcurl_version" bin/grpcurl install_grpcurl -version ;;
   libfaketime) obtain_libfaketime ;;
-  chromium) obtain_chromium ;;
-  *) fail "usage: scripts/tools.sh cargo-deny|buf|grpcurl|libfaketime|chromium" ;;
+  gungraun-runner) obtain gungraun-runner "$gungraun_version" bin/gungraun-runner install_gungraun_runner --version ;;
+  valgrind | chromium) obtain_package "$1" ;;
+  *) fail "usage: scripts/tools.sh cargo-deny|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium" ;;
 esac

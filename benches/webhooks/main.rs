@@ -25,16 +25,15 @@ mod machine;
 mod support;
 
 use std::{
-    fs,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
-use tokio::{net::UnixStream, sync::mpsc, time};
+use tokio::{net::UnixStream, sync::mpsc, task::JoinSet, time};
 
 use self::{
-    machine::{Processors, median, resident_kib},
+    machine::{Processors, median, processor_ms, resident_kib, written_bytes},
     support::{
         Client, Daemon, World,
         http::{Connection, post, signed},
@@ -123,13 +122,6 @@ async fn scene() -> (World, Daemon, u32) {
     (world, daemon, pid)
 }
 
-/// Bytes that a process had written to the disk so far.
-fn written(pid: u32) -> f64 {
-    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
-    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap();
-    line.parse().unwrap()
-}
-
 /// As many as go, over so many connections.
 async fn flood(connections: usize) -> Figures {
     let (world, daemon, pid) = scene().await;
@@ -143,8 +135,8 @@ async fn flood(connections: usize) -> Figures {
     for lane in lanes {
         open.push((Connection::open(&address).await, lane));
     }
-    let processors = Processors::of(pid);
-    let (daemon_before, written_before, began) = (processors.daemon_ms(), written(pid), Instant::now());
+    let processors = Processors::of(&[pid]);
+    let (daemon_before, written_before, began) = (processor_ms(pid), written_bytes(pid), Instant::now());
     let at_work: Vec<_> = open
         .into_iter()
         .map(|(mut connection, lane)| {
@@ -166,10 +158,10 @@ async fn flood(connections: usize) -> Figures {
     let elapsed = began.elapsed().as_secs_f64();
     let figures = Figures {
         a_second: count as f64 / elapsed,
-        a_processor_second: count as f64 * 1000.0 / (processors.daemon_ms() - daemon_before),
+        a_processor_second: count as f64 * 1000.0 / (processor_ms(pid) - daemon_before),
         p50_ms: percentile(&mut latencies, 0.5),
         p99_ms: percentile(&mut latencies, 0.99),
-        bytes_written: (written(pid) - written_before) / count as f64,
+        bytes_written: (written_bytes(pid) - written_before) / count as f64,
         resident_mib: resident_kib(pid) / 1024.0,
         others_percent: processors.others_percent(),
     };
@@ -198,8 +190,9 @@ async fn steadily() {
     let (world, daemon, pid) = scene().await;
     world.provider.fault(json!({"endpoint": "token", "times": 100_000, "fault": "hang"})).await;
     let world = Arc::new(world);
+    let mut hanging = JoinSet::new();
     for _ in 0..HANGING {
-        tokio::spawn(hang(Arc::clone(&world), world.unix().await));
+        hanging.spawn(hang(Arc::clone(&world), world.unix().await));
     }
     while world.provider.token_requests().await < HANGING {}
 
@@ -209,8 +202,8 @@ async fn steadily() {
         give_back.send(Connection::open(&daemon.webhooks()).await).unwrap();
     }
     let requests = requests(count);
-    let processors = Processors::of(pid);
-    let daemon_before = processors.daemon_ms();
+    let processors = Processors::of(&[pid]);
+    let daemon_before = processor_ms(pid);
     let mut under_way = Vec::with_capacity(count);
     let began = Instant::now();
     for (number, request) in requests.into_iter().enumerate() {
@@ -229,6 +222,7 @@ async fn steadily() {
     for delivery in under_way {
         latencies.push(delivery.await.unwrap());
     }
+    hanging.shutdown().await;
     println!(
         "{RATE} a second for {} s, {HANGING} completions hanging at the provider: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, \
          longest {:.2} ms; the daemon used {:.1} % of a processor, others had {:.0} % of all",
@@ -237,7 +231,7 @@ async fn steadily() {
         percentile(&mut latencies, 0.99),
         percentile(&mut latencies, 0.999),
         percentile(&mut latencies, 1.0),
-        (processors.daemon_ms() - daemon_before) / began.elapsed().as_secs_f64() / 10.0,
+        (processor_ms(pid) - daemon_before) / began.elapsed().as_secs_f64() / 10.0,
         processors.others_percent(),
     );
     assert_eq!(kept(&world).await, count);
