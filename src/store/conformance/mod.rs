@@ -87,11 +87,11 @@ pub(super) fn new_session(seconds: u64, number: u8) -> NewSession {
     }
 }
 
-fn state(number: u8, seconds: u64) -> State {
+pub(super) fn state(number: u8, seconds: u64) -> State {
     State { session: SessionId::new(at(seconds).wall, [number; 10]), secret: StateSecret::new([number; 32]) }
 }
 
-fn take_of(number: u8, code: &str) -> Take {
+pub(super) fn take_of(number: u8, code: &str) -> Take {
     Take {
         viewer: viewer("checkout"),
         state: state(number, 0),
@@ -102,7 +102,7 @@ fn take_of(number: u8, code: &str) -> Take {
     }
 }
 
-fn hint(id: &str) -> Option<ProviderSessionId> {
+pub(super) fn hint(id: &str) -> Option<ProviderSessionId> {
     Some(ProviderSessionId::parse(id).unwrap())
 }
 
@@ -115,7 +115,7 @@ fn refused<T>(result: Result<T, StoreError>) -> Reason {
 }
 
 /// Terms that nothing here exhausts.
-fn terms() -> BudgetTerms {
+pub(super) fn terms() -> BudgetTerms {
     BudgetTerms {
         kind: BudgetKind::Token,
         credential: ApiKey::new("cairl_test_canary_key"),
@@ -135,11 +135,11 @@ async fn end_exchange(
     store.end_exchange(now, id, slot, end).await
 }
 
-fn token() -> ExchangeEnd {
+pub(super) fn token() -> ExchangeEnd {
     ExchangeEnd::Token { token: AccessToken::new("canary-token"), life: Duration::from_secs(600) }
 }
 
-fn claims() -> ClaimsEnd {
+pub(super) fn claims() -> ClaimsEnd {
     let body =
         br#"{"sub":"canary-subject","claims":{"age_18_plus":true,"name_match":null,"canary_claim":[1.0]}}"#;
     ClaimsEnd::Claims(Userinfo::parse(body).unwrap())

@@ -1,6 +1,8 @@
 //! The embedded backend: one file, one writer, group commit.
 
 mod budgets;
+#[cfg(test)]
+mod cuts;
 mod events;
 mod inbox;
 mod open;
@@ -70,6 +72,18 @@ impl RedbStore {
         let retention = settings.retention;
         let (opened, path) = open::open_file(settings, now)?;
         Self::assemble(opened, run, retention, Some(path))
+    }
+
+    /// [`RedbStore::open`] on another place to keep bytes.
+    #[cfg(test)]
+    pub(crate) fn open_on(
+        place: impl redb::StorageBackend,
+        keys: super::KeyRing,
+        retention: Duration,
+        run: RunId,
+        now: Moment,
+    ) -> Result<Self, OpenError> {
+        Self::assemble(open::open_backend(place, keys, now)?, run, retention, None)
     }
 
     fn assemble(
