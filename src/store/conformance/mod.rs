@@ -37,6 +37,7 @@ pub(super) async fn suite<B: Backend>(fresh: impl Fn() -> B) {
     an_exchange_ends_in_claims_and_is_replayed_when_bound(&fresh()).await;
     a_request_of_an_ended_run_is_indeterminate(&fresh()).await;
     the_first_to_complete_owns_the_provider_session(&fresh()).await;
+    what_was_read_as_ended_is_not_moved_by_what_was_asked_for_earlier(&fresh()).await;
     the_sweep_ends_and_removes(&fresh()).await;
     a_clock_that_was_wrong_does_not_stop_the_sweep(&fresh()).await;
     a_clock_set_forward_removes_nothing_that_lives(&fresh()).await;
@@ -363,6 +364,18 @@ async fn the_first_to_complete_owns_the_provider_session(backend: &impl Backend)
     assert_eq!(owner(Arc::clone(&store)).await, state(2, 0).session, "and it stays");
 }
 
+async fn what_was_read_as_ended_is_not_moved_by_what_was_asked_for_earlier(backend: &impl Backend) {
+    let store = backend.open(run(1));
+    store.start(at(0), new_session(0, 1)).await.unwrap();
+    assert_eq!(get(&store, 1800, 1).await.ended().unwrap().status, Terminal::Expired);
+    // They have waited for the writer since.
+    let taken = store.take(at(1799), take_of(1, "code"), &terms()).await;
+    assert_eq!(refused(taken), Reason::SessionExpired);
+    let cancelled = store.cancel(at(1799), &viewer("checkout"), state(1, 0).session).await;
+    assert_eq!(refused(cancelled), Reason::SessionFinished);
+    assert_eq!(get(&store, 1799, 1).await.ended().unwrap().status, Terminal::Expired, "nor read as open");
+}
+
 async fn sweep_all(store: &Arc<dyn Store>, seconds: u64) -> (u64, u64) {
     let (mut ended, mut removed) = (0, 0);
     loop {
@@ -403,6 +416,8 @@ async fn the_sweep_ends_and_removes(backend: &impl Backend) {
             .await
             .is_err()
     );
+    drop(store);
+    let store = backend.open(run(3));
     let anew = NewSession { request_id: Some("r".into()), reference: "other".into(), ..new_session(0, 3) };
     store.start(at(0), anew).await.unwrap();
     assert!(matches!(
