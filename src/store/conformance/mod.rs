@@ -42,7 +42,7 @@ pub(super) async fn suite<B: Backend>(fresh: impl Fn() -> B) {
     a_clock_that_was_wrong_does_not_stop_the_sweep(&fresh()).await;
     a_clock_set_forward_removes_nothing_that_lives(&fresh()).await;
     a_token_that_ran_out_is_erased(&fresh()).await;
-    claims_that_arrived_count_even_when_the_token_ran_out_meanwhile(&fresh()).await;
+    claims_that_arrive_after_the_token_ran_out_come_too_late(&fresh()).await;
     budgets::suite(&fresh).await;
     inbox::suite(&fresh).await;
     revocations::a_revoked_token_waits_until_its_revocation_ends(&fresh()).await;
@@ -477,11 +477,14 @@ async fn a_token_that_ran_out_is_erased(backend: &impl Backend) {
     assert!(matches!(session.token, TokenStanding::Expired), "{:?}", session.token);
 }
 
-async fn claims_that_arrived_count_even_when_the_token_ran_out_meanwhile(backend: &impl Backend) {
+async fn claims_that_arrive_after_the_token_ran_out_come_too_late(backend: &impl Backend) {
     let store = backend.open(run(1));
     store.start(at(0), new_session(0, 1)).await.unwrap();
     store.take(at(1), take_of(1, "code"), &terms()).await.unwrap();
     end_exchange(&store, at(2), state(1, 0).session, token()).await.unwrap();
-    let session = store.end_claims(at(700), state(1, 0).session, claims()).await.unwrap();
-    assert_eq!(session.ended().unwrap().status, Terminal::Complete);
+    // Whoever looks now hears so, and it must stay true.
+    assert_eq!(get(&store, 602, 1).await.ended().unwrap().status, Terminal::Failed);
+    let session = store.end_claims(at(601), state(1, 0).session, claims()).await.unwrap();
+    assert_eq!(session.ended().unwrap().status, Terminal::Failed);
+    assert!(session.userinfo.is_none());
 }

@@ -209,8 +209,10 @@ impl Store for RedbStore {
     }
 
     async fn end_claims(&self, now: Moment, id: SessionId, end: ClaimsEnd) -> Result<Session, StoreError> {
-        let (codec, run) = (Arc::clone(&self.codec), self.run);
-        self.writer.write_surely(move |tables| sessions::end_claims(tables, &codec, now, run, id, end)).await
+        let (codec, latest, run) = (Arc::clone(&self.codec), Arc::clone(&self.latest), self.run);
+        self.writer
+            .write_surely(move |tables| sessions::end_claims(tables, &codec, latest.after(now), run, id, end))
+            .await
     }
 
     async fn cancel(&self, now: Moment, viewer: &Viewer, id: SessionId) -> Result<Session, StoreError> {
