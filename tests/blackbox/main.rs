@@ -17,6 +17,7 @@ mod error_rows;
 mod events;
 mod exchange;
 mod explain;
+mod linear;
 mod main_job;
 mod revoke;
 mod session;
