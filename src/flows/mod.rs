@@ -9,6 +9,8 @@ mod flight;
 mod gate;
 mod ids;
 mod line;
+#[cfg(test)]
+mod model;
 mod retry;
 mod revoke;
 mod session;
