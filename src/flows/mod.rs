@@ -9,6 +9,8 @@ mod flight;
 mod gate;
 mod ids;
 mod line;
+#[cfg(test)]
+mod model;
 mod reconcile;
 mod retry;
 mod revoke;

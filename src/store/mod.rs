@@ -6,6 +6,8 @@
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+pub(crate) mod disk;
 mod inbox;
 mod record;
 mod redb;

@@ -47,11 +47,12 @@ pub(super) async fn suite<B: Backend>(fresh: impl Fn() -> B) {
     an_exchange_ends_in_claims_and_is_replayed_when_bound(&fresh()).await;
     a_request_of_an_ended_run_is_indeterminate(&fresh()).await;
     the_first_to_complete_owns_the_provider_session(&fresh()).await;
+    what_was_read_as_ended_is_not_moved_by_what_was_asked_for_earlier(&fresh()).await;
     the_sweep_ends_and_removes(&fresh()).await;
     a_clock_that_was_wrong_does_not_stop_the_sweep(&fresh()).await;
     a_clock_set_forward_removes_nothing_that_lives(&fresh()).await;
     a_token_that_ran_out_is_erased(&fresh()).await;
-    claims_that_arrived_count_even_when_the_token_ran_out_meanwhile(&fresh()).await;
+    claims_that_arrive_after_the_token_ran_out_come_too_late(&fresh()).await;
     budgets::suite(&fresh).await;
     inbox::suite(&fresh).await;
     consumers::suite(&fresh).await;
@@ -100,11 +101,11 @@ pub(super) fn new_session(seconds: u64, number: u8) -> NewSession {
     }
 }
 
-fn state(number: u8, seconds: u64) -> State {
+pub(super) fn state(number: u8, seconds: u64) -> State {
     State { session: SessionId::new(at(seconds).wall, [number; 10]), secret: StateSecret::new([number; 32]) }
 }
 
-fn take_of(number: u8, code: &str) -> Take {
+pub(super) fn take_of(number: u8, code: &str) -> Take {
     Take {
         viewer: viewer("checkout"),
         state: state(number, 0),
@@ -115,7 +116,7 @@ fn take_of(number: u8, code: &str) -> Take {
     }
 }
 
-fn hint(id: &str) -> Option<ProviderSessionId> {
+pub(super) fn hint(id: &str) -> Option<ProviderSessionId> {
     Some(ProviderSessionId::parse(id).unwrap())
 }
 
@@ -128,7 +129,7 @@ fn refused<T>(result: Result<T, StoreError>) -> Reason {
 }
 
 /// Terms that nothing here exhausts.
-fn terms() -> BudgetTerms {
+pub(super) fn terms() -> BudgetTerms {
     BudgetTerms {
         kind: BudgetKind::Token,
         credential: ApiKey::new("cairl_test_canary_key"),
@@ -148,11 +149,11 @@ async fn end_exchange(
     store.end_exchange(now, id, slot, end).await
 }
 
-fn token() -> ExchangeEnd {
+pub(super) fn token() -> ExchangeEnd {
     ExchangeEnd::Token { token: AccessToken::new("canary-token"), life: Duration::from_secs(600) }
 }
 
-fn claims() -> ClaimsEnd {
+pub(super) fn claims() -> ClaimsEnd {
     let body =
         br#"{"sub":"canary-subject","claims":{"age_18_plus":true,"name_match":null,"canary_claim":[1.0]}}"#;
     ClaimsEnd::Claims(Userinfo::parse(body).unwrap())
@@ -376,6 +377,18 @@ async fn the_first_to_complete_owns_the_provider_session(backend: &impl Backend)
     assert_eq!(owner(Arc::clone(&store)).await, state(2, 0).session, "and it stays");
 }
 
+async fn what_was_read_as_ended_is_not_moved_by_what_was_asked_for_earlier(backend: &impl Backend) {
+    let store = backend.open(run(1));
+    store.start(at(0), new_session(0, 1)).await.unwrap();
+    assert_eq!(get(&store, 1800, 1).await.ended().unwrap().status, Terminal::Expired);
+    // They have waited for the writer since.
+    let taken = store.take(at(1799), take_of(1, "code"), &terms()).await;
+    assert_eq!(refused(taken), Reason::SessionExpired);
+    let cancelled = store.cancel(at(1799), &viewer("checkout"), state(1, 0).session).await;
+    assert_eq!(refused(cancelled), Reason::SessionFinished);
+    assert_eq!(get(&store, 1799, 1).await.ended().unwrap().status, Terminal::Expired, "nor read as open");
+}
+
 async fn sweep_all(store: &Arc<dyn Store>, seconds: u64) -> (u64, u64) {
     let (mut ended, mut removed) = (0, 0);
     loop {
@@ -416,6 +429,8 @@ async fn the_sweep_ends_and_removes(backend: &impl Backend) {
             .await
             .is_err()
     );
+    drop(store);
+    let store = backend.open(run(3));
     let anew = NewSession { request_id: Some("r".into()), reference: "other".into(), ..new_session(0, 3) };
     store.start(at(0), anew).await.unwrap();
     assert!(matches!(
@@ -475,11 +490,14 @@ async fn a_token_that_ran_out_is_erased(backend: &impl Backend) {
     assert!(matches!(session.token, TokenStanding::Expired), "{:?}", session.token);
 }
 
-async fn claims_that_arrived_count_even_when_the_token_ran_out_meanwhile(backend: &impl Backend) {
+async fn claims_that_arrive_after_the_token_ran_out_come_too_late(backend: &impl Backend) {
     let store = backend.open(run(1));
     store.start(at(0), new_session(0, 1)).await.unwrap();
     store.take(at(1), take_of(1, "code"), &terms()).await.unwrap();
     end_exchange(&store, at(2), state(1, 0).session, token()).await.unwrap();
-    let session = store.end_claims(at(700), state(1, 0).session, claims()).await.unwrap();
-    assert_eq!(session.ended().unwrap().status, Terminal::Complete);
+    // Whoever looks now hears so, and it must stay true.
+    assert_eq!(get(&store, 602, 1).await.ended().unwrap().status, Terminal::Failed);
+    let session = store.end_claims(at(601), state(1, 0).session, claims()).await.unwrap();
+    assert_eq!(session.ended().unwrap().status, Terminal::Failed);
+    assert!(session.userinfo.is_none());
 }

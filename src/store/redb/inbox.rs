@@ -133,8 +133,8 @@ pub(super) fn spans(store: &Database) -> Result<Vec<(ClientName, InboxSpan)>, re
 #[async_trait]
 impl Inbox for RedbStore {
     async fn ingest(&self, now: Moment, new: NewEvent) -> Result<Ingested, StoreError> {
-        let (codec, run) = (Arc::clone(&self.codec), self.run);
-        self.writer.write(move |tables| events::ingest(tables, &codec, now, run, new)).await
+        let (codec, latest, run) = (Arc::clone(&self.codec), Arc::clone(&self.latest), self.run);
+        self.writer.write(move |tables| events::ingest(tables, &codec, latest.after(now), run, new)).await
     }
 
     async fn list(

@@ -2,8 +2,11 @@
 
 mod budgets;
 mod consumers;
+#[cfg(test)]
+mod cuts;
 mod events;
 mod inbox;
+mod latest;
 mod live;
 mod open;
 mod revocations;
@@ -29,6 +32,7 @@ use tokio::sync::watch;
 pub use self::open::{OpenError, Settings};
 use self::{
     budgets::budget_key,
+    latest::Latest,
     open::Opened,
     sessions::{Query, TakeBudget},
     sweep::Progress,
@@ -56,6 +60,8 @@ pub struct RedbStore {
     run: RunId,
     retention: Duration,
     newest: Timestamp,
+    /// The latest time that anything was read or written at.
+    latest: Arc<Latest>,
     /// The file; none for a store in memory.
     path: Option<PathBuf>,
     /// How far the sweep has come.
@@ -73,6 +79,18 @@ impl RedbStore {
         let retention = settings.retention;
         let (opened, path) = open::open_file(settings, now)?;
         Self::assemble(opened, run, retention, Some(path))
+    }
+
+    /// [`RedbStore::open`] on another place to keep bytes.
+    #[cfg(test)]
+    pub(crate) fn open_on(
+        place: impl redb::StorageBackend,
+        keys: super::KeyRing,
+        retention: Duration,
+        run: RunId,
+        now: Moment,
+    ) -> Result<Self, OpenError> {
+        Self::assemble(open::open_backend(place, keys, now)?, run, retention, None)
     }
 
     fn assemble(
@@ -94,6 +112,7 @@ impl RedbStore {
             run,
             retention,
             newest,
+            latest: Arc::default(),
             path,
             sweep: Mutex::default(),
             digests: Mutex::default(),
@@ -144,8 +163,8 @@ fn unreadable(error: impl Into<redb::Error>) -> StoreError {
 impl Store for RedbStore {
     async fn start(&self, now: Moment, new: NewSession) -> Result<Started, StoreError> {
         let prepared = sessions::prepare_start(&self.codec, now, new)?;
-        let (codec, run) = (Arc::clone(&self.codec), self.run);
-        self.writer.write(move |tables| prepared.apply(tables, &codec, now, run)).await
+        let (codec, latest, run) = (Arc::clone(&self.codec), Arc::clone(&self.latest), self.run);
+        self.writer.write(move |tables| prepared.apply(tables, &codec, latest.after(now), run)).await
     }
 
     async fn session(&self, now: Moment, viewer: &Viewer, lookup: &Lookup) -> Result<Session, StoreError> {
@@ -161,22 +180,22 @@ impl Store for RedbStore {
             }
         };
         let mut session = session.filter(|session| viewer.sees(session)).ok_or(missing)?;
-        session.settle(now, self.run);
+        session.settle(self.latest.after(now), self.run);
         Ok(session)
     }
 
     async fn admit(&self, now: Moment, take: Take) -> Result<Admitted, StoreError> {
         let mut session = self.read(take.state.session)?.ok_or(Reason::StateUnknown)?;
         let callback = sessions::prepare_take(&self.codec, take).admit(&session)?;
-        session.settle(now, self.run);
+        session.settle(self.latest.after(now), self.run);
         Ok(Admitted { session, callback })
     }
 
     async fn take(&self, now: Moment, take: Take, terms: &BudgetTerms) -> Result<Took, StoreError> {
         let prepared = sessions::prepare_take(&self.codec, take);
         let budget = TakeBudget { key: budget_key(&self.codec, terms), terms: terms.clone() };
-        let (codec, run) = (Arc::clone(&self.codec), self.run);
-        self.writer.write(move |tables| prepared.apply(tables, &codec, now, run, &budget)).await
+        let (codec, latest, run) = (Arc::clone(&self.codec), Arc::clone(&self.latest), self.run);
+        self.writer.write(move |tables| prepared.apply(tables, &codec, latest.after(now), run, &budget)).await
     }
 
     async fn end_exchange(
@@ -193,18 +212,26 @@ impl Store for RedbStore {
     }
 
     async fn end_claims(&self, now: Moment, id: SessionId, end: ClaimsEnd) -> Result<Session, StoreError> {
-        let (codec, run) = (Arc::clone(&self.codec), self.run);
-        self.writer.write_surely(move |tables| sessions::end_claims(tables, &codec, now, run, id, end)).await
+        let (codec, latest, run) = (Arc::clone(&self.codec), Arc::clone(&self.latest), self.run);
+        self.writer
+            .write_surely(move |tables| sessions::end_claims(tables, &codec, latest.after(now), run, id, end))
+            .await
     }
 
     async fn cancel(&self, now: Moment, viewer: &Viewer, id: SessionId) -> Result<Session, StoreError> {
-        let (codec, run, viewer) = (Arc::clone(&self.codec), self.run, viewer.clone());
-        self.writer.write(move |tables| sessions::cancel(tables, &codec, now, run, &viewer, id)).await
+        let (codec, latest, run) = (Arc::clone(&self.codec), Arc::clone(&self.latest), self.run);
+        let viewer = viewer.clone();
+        self.writer
+            .write(move |tables| sessions::cancel(tables, &codec, latest.after(now), run, &viewer, id))
+            .await
     }
 
     async fn revoke(&self, now: Moment, viewer: &Viewer, id: SessionId) -> Result<Session, StoreError> {
-        let (codec, run, viewer) = (Arc::clone(&self.codec), self.run, viewer.clone());
-        self.writer.write(move |tables| revocations::revoke(tables, &codec, now, run, &viewer, id)).await
+        let (codec, latest, run) = (Arc::clone(&self.codec), Arc::clone(&self.latest), self.run);
+        let viewer = viewer.clone();
+        self.writer
+            .write(move |tables| revocations::revoke(tables, &codec, latest.after(now), run, &viewer, id))
+            .await
     }
 
     async fn revocations(&self, now: Moment) -> Result<Vec<Revocation>, StoreError> {
@@ -234,10 +261,14 @@ impl Store for RedbStore {
         slot: Slot,
         end: &QueryEnd,
     ) -> Result<(), StoreError> {
-        let (codec, run) = (Arc::clone(&self.codec), self.run);
+        let (codec, latest, run) = (Arc::clone(&self.codec), Arc::clone(&self.latest), self.run);
         let status = if let QueryEnd::Status(status) = end { *status } else { None };
         let query = Query { slot, end: end.into(), status };
-        self.writer.write_surely(move |tables| sessions::end_query(tables, &codec, now, run, id, query)).await
+        self.writer
+            .write_surely(move |tables| {
+                sessions::end_query(tables, &codec, latest.after(now), run, id, query)
+            })
+            .await
     }
 
     async fn outlook(&self, now: Moment, terms: &BudgetTerms) -> Result<Outlook, StoreError> {
@@ -258,7 +289,7 @@ impl Store for RedbStore {
 
     async fn live_sessions(&self, now: Moment, after: Option<SessionId>) -> Result<LiveSessions, StoreError> {
         let progress = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-        live::read(&self.database, &self.codec, &progress, (now, self.run), after)
+        live::read(&self.database, &self.codec, &progress, (self.latest.after(now), self.run), after)
     }
 
     fn changes(&self, id: SessionId) -> watch::Receiver<()> {

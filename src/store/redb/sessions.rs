@@ -244,9 +244,9 @@ pub(super) fn end_claims(
     end: ClaimsEnd,
 ) -> Outcome<Session> {
     let mut stored = tables.session(codec, id, Reason::SessionNotFound)?;
-    // First what was received, then what time has done meanwhile.
-    stored.session.claims_ended(now, end);
+    // What has ended meanwhile, and may have been read so, does not come back for what was received.
     stored.session.settle(now, run);
+    stored.session.claims_ended(now, end);
     let change = put_session(codec, &stored)?;
     Ok((stored.session, vec![change]))
 }

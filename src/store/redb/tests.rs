@@ -1,13 +1,12 @@
 //! The embedded backend: the suite, its file, its keys, and a disk that fails.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use redb::{StorageBackend, TableDefinition, backends::InMemoryBackend};
+use redb::TableDefinition;
 
 use super::*;
 use crate::store::{
     KeyRing, MasterKey,
     conformance::{self, Backend, RETENTION, at, new_session, run, viewer},
+    disk::Disk,
 };
 
 struct InFolder(tempfile::TempDir);
@@ -225,61 +224,17 @@ fn an_empty_file_is_no_new_store() {
     assert!(matches!(folder.try_open(&[1]), Err(OpenError::Damaged { .. })));
 }
 
-/// A disk that is full from some moment on.
-#[derive(Debug)]
-struct Disk {
-    memory: InMemoryBackend,
-    is_full: Arc<AtomicBool>,
-}
-
-impl Disk {
-    fn check(&self) -> Result<(), std::io::Error> {
-        if self.is_full.load(Ordering::Relaxed) {
-            Err(std::io::ErrorKind::StorageFull.into())
-        } else {
-            Ok(())
-        }
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> Result<u64, std::io::Error> {
-        self.memory.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
-        self.memory.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
-        self.check()?;
-        self.memory.set_len(len)
-    }
-
-    fn sync_data(&self) -> Result<(), std::io::Error> {
-        self.check()?;
-        self.memory.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
-        self.check()?;
-        self.memory.write(offset, data)
-    }
-}
-
 #[tokio::test]
 async fn a_failed_commit_latches() {
-    let is_full = Arc::new(AtomicBool::new(false));
-    let disk = Disk { memory: InMemoryBackend::new(), is_full: Arc::clone(&is_full) };
-    let opened = open::open_backend(disk, KeyRing::new(&MasterKey::new([1; 32]), &[]), at(0)).unwrap();
-    let store = RedbStore::assemble(opened, run(1), RETENTION, None).unwrap();
+    let (disk, keys) = (Disk::default(), KeyRing::new(&MasterKey::new([1; 32]), &[]));
+    let store = RedbStore::open_on(disk.plug(), keys, RETENTION, run(1), at(0)).unwrap();
     store.start(at(0), new_session(0, 1)).await.unwrap();
     assert_eq!(store.status().unwritable, None);
 
-    is_full.store(true, Ordering::Relaxed);
+    disk.fail_after(0);
     let failed = store.start(at(0), new_session(0, 2)).await.unwrap_err();
     assert!(matches!(failed, StoreError::Unavailable(_)), "{failed}");
-    is_full.store(false, Ordering::Relaxed);
+    disk.mend();
     let latched = store.start(at(0), new_session(0, 3)).await.unwrap_err();
     assert!(matches!(latched, StoreError::Unavailable(_)), "until it is opened again: {latched}");
     assert!(store.status().unwritable.is_some(), "the reason is kept");
