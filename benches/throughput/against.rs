@@ -47,10 +47,11 @@ pub fn compare(before: &Path, sessions: u64) {
             };
             let others = median(sides.iter().flatten().map(|measured| measured.others_percent));
             println!(
-                "{what:5} {in_flight:3} in flight: {} /s, p50 {} ms, p99 {} ms, written {} KiB; others had {others:.0} %",
+                "{what:5} {in_flight:3} in flight: {} /s, p50 {} ms, p99 {} ms, processor {} µs, written {} KiB; others had {others:.0} %",
                 of(|m| m.run.throughput),
                 of(|m| m.run.p50_ms),
                 of(|m| m.run.p99_ms),
+                of(|m| m.processor_us),
                 of(|m| m.written / 1024.0),
             );
         }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Read, Write},
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -89,8 +90,18 @@ impl Bed {
     pub fn put_store(&self, from: Option<&Path>) {
         let _ = fs::remove_file(self.store());
         if let Some(from) = from {
-            fs::copy(from, self.store()).unwrap();
-            fs::File::open(self.store()).unwrap().sync_all().unwrap();
+            // Page by page: the kernel keeps what is written in larger pieces in larger pieces too, and would then count a
+            // whole piece as written where the daemon writes a page of it.
+            let mut to = fs::File::create(self.store()).unwrap();
+            let mut from = fs::File::open(from).unwrap();
+            let mut page = [0; 4096];
+            loop {
+                match from.read(&mut page).unwrap() {
+                    0 => break,
+                    length => to.write_all(&page[..length]).unwrap(),
+                }
+            }
+            to.sync_all().unwrap();
         }
     }
 
@@ -163,6 +174,8 @@ pub struct Measured {
     pub others_percent: f64,
     /// Bytes that the server caused to be written for each operation.
     pub written: f64,
+    /// Processor time of the server for each operation, microseconds.
+    pub processor_us: f64,
 }
 
 /// Puts a server under load and looks at the machine meanwhile.
@@ -181,9 +194,15 @@ pub fn measure(
         (Work::Grpc { .. } | Work::Redis { .. }, _) => work,
     };
     let (processors, written) = (Processors::of(all), machine::written_bytes(server));
+    let used = machine::processor_ms(server);
     let run = run(address, work, in_flight, span).unwrap_or_else(|error| panic!("{address:?}: {error}"));
-    let written = (machine::written_bytes(server) - written) / run.operations as f64;
-    Measured { others_percent: processors.others_percent(), written, run }
+    let operations = run.operations as f64;
+    Measured {
+        others_percent: processors.others_percent(),
+        written: (machine::written_bytes(server) - written) / operations,
+        processor_us: (machine::processor_ms(server) - used) * 1000.0 / operations,
+        run,
+    }
 }
 
 /// The median of `fdatasync` of 4 KiB in the store's folder, milliseconds.

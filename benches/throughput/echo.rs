@@ -34,6 +34,7 @@ impl Echo {
     /// Starts it with its socket in a folder.
     pub fn start(folder: &Path) -> Self {
         let socket = folder.join("echo.sock");
+        let _ = std::fs::remove_file(&socket);
         let program = std::env::current_exe().expect("this program");
         let mut command = Command::new(program);
         let mut process =

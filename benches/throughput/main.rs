@@ -2,7 +2,7 @@
 //! stores nothing and beside Redis that syncs each write, each in a process of its own, in turns.
 //!
 //! `cargo bench --bench throughput` prints tables; with `-- --write` they go into `docs/benchmarks.md` too, and the plot
-//! beside it is drawn. `-- --quick` has small stores and one turn. `-- --against PROGRAM [SESSIONS]` compares this build of
+//! beside it is drawn. `-- --quick` has small stores and one turn, `-- --sizes 0,50000` others. `-- --against PROGRAM [SESSIONS]` compares this build of
 //! the daemon with another. `scripts/benchmark.sh` installs what is needed and does it all.
 
 #![allow(
@@ -74,6 +74,10 @@ fn main() -> ExitCode {
             against::compare(Path::new(program), sessions.parse().expect("a number of sessions"));
         }
         [] => println!("{}", report::text(&all(&SIZES, TURNS))),
+        ["--sizes", sizes] => {
+            let sizes: Vec<u64> = sizes.split(',').map(|size| size.parse().expect("a number")).collect();
+            println!("{}", report::text(&all(&sizes, 1)));
+        }
         ["--quick"] => println!("{}", report::text(&all(&SIZES[..2], 1))),
         ["--write"] => {
             let figures = all(&SIZES, TURNS);
@@ -84,7 +88,7 @@ fn main() -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: cargo bench --bench throughput -- [--quick | --write | --against PROGRAM [SESSIONS]]"
+                "usage: cargo bench --bench throughput -- [--quick | --sizes N,N,… | --write | --against PROGRAM [SESSIONS]]"
             );
             return ExitCode::from(64);
         }

@@ -54,8 +54,10 @@ fn starts(figures: &Figures) -> String {
             "starts/s",
             "p50 ms",
             "p99 ms",
+            "processor µs for each",
             "KiB written for each",
             "echo/s",
+            "its processor µs",
             "of the echo",
             "Redis SET/s",
             "of Redis",
@@ -67,8 +69,10 @@ fn starts(figures: &Figures) -> String {
             number(Row::throughput(&row.start)),
             millis(Row::of(&row.start, |m| m.run.p50_ms)),
             millis(Row::of(&row.start, |m| m.run.p99_ms)),
+            micros(Row::of(&row.start, |m| m.processor_us)),
             kib(Row::of(&row.start, |m| m.written)),
             number(Row::throughput(&row.echo_start)),
+            micros(Row::of(&row.echo_start, |m| m.processor_us)),
             share(Row::ratio(&row.start, &row.echo_start)),
             number(Row::throughput(&row.set)),
             share(Row::ratio(&row.start, &row.set)),
@@ -88,6 +92,7 @@ fn reads(figures: &Figures) -> String {
             "reads/s",
             "p50 ms",
             "p99 ms",
+            "processor µs for each",
             "echo/s",
             "of the echo",
             "others",
@@ -98,6 +103,7 @@ fn reads(figures: &Figures) -> String {
             number(Row::throughput(&row.get)),
             millis(Row::of(&row.get, |m| m.run.p50_ms)),
             millis(Row::of(&row.get, |m| m.run.p99_ms)),
+            micros(Row::of(&row.get, |m| m.processor_us)),
             number(Row::throughput(&row.echo_get)),
             share(Row::ratio(&row.get, &row.echo_get)),
         ];
@@ -264,6 +270,10 @@ pub fn number(figure: Option<f64>) -> String {
 
 fn millis(figure: Option<f64>) -> String {
     figure.map_or("–".to_owned(), |ms| if ms < 10.0 { format!("{ms:.2}") } else { format!("{ms:.0}") })
+}
+
+fn micros(figure: Option<f64>) -> String {
+    figure.map_or("–".to_owned(), |us| format!("{us:.0}"))
 }
 
 fn share(figure: Option<f64>) -> String {
