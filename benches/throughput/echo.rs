@@ -11,7 +11,10 @@ use cairld::api::proto::{
     self,
     integration_service_server::{IntegrationService, IntegrationServiceServer},
 };
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    runtime::Builder,
+};
 use tokio_stream::{Stream, wrappers::UnixListenerStream};
 use tonic::{
     Request, Response, Status,
@@ -56,9 +59,15 @@ impl Drop for Echo {
     }
 }
 
-/// Serves for ever; says on standard output where TCP is.
-#[tokio::main]
-pub async fn serve(socket: &str) {
+/// Serves for ever; says on standard output where TCP is. Its runtime has the daemon's shape.
+pub fn serve(socket: &str) {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut builder =
+        if processors <= 2 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.enable_all().build().unwrap().block_on(serve_at(socket));
+}
+
+async fn serve_at(socket: &str) {
     let unix = UnixListenerStream::new(UnixListener::bind(socket).unwrap());
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", tcp.local_addr().unwrap());
