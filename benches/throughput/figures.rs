@@ -37,6 +37,7 @@ pub struct Memory {
 #[derive(Debug)]
 pub struct Figures {
     pub machine: String,
+    pub turns: usize,
     /// Redis's version; none where it is not installed.
     pub redis: Option<String>,
     pub rows: Vec<Row>,
@@ -55,9 +56,10 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub fn begin() -> Self {
+    pub fn begin(turns: usize) -> Self {
         Self {
             machine: machine::describe(),
+            turns,
             redis: Redis::version(),
             rows: Vec::new(),
             fdatasync_ms: Vec::new(),

@@ -73,22 +73,14 @@ fn main() -> ExitCode {
         ["--against", program, sessions] => {
             against::compare(Path::new(program), sessions.parse().expect("a number of sessions"));
         }
-        [] => println!("{}", report::text(&all(&SIZES, TURNS))),
-        ["--sizes", sizes] => {
-            let sizes: Vec<u64> = sizes.split(',').map(|size| size.parse().expect("a number")).collect();
-            println!("{}", report::text(&all(&sizes, 1)));
-        }
-        ["--quick"] => println!("{}", report::text(&all(&SIZES[..2], 1))),
-        ["--write"] => {
-            let figures = all(&SIZES, TURNS);
-            let text = report::text(&figures);
-            println!("{text}");
-            report::write(Path::new("docs/benchmarks.md"), &text);
-            fs::write("docs/benchmarks.svg", plot::draw(&figures)).expect("docs/benchmarks.svg");
-        }
+        [] => print(&all(&SIZES, TURNS)),
+        ["--quick"] => print(&all(&SIZES[..2], 1)),
+        ["--sizes", sizes] => print(&all(&numbers(sizes), 1)),
+        ["--write"] => write(&all(&SIZES, TURNS)),
+        ["--write", "--sizes", sizes] => write(&all(&numbers(sizes), 1)),
         _ => {
             eprintln!(
-                "usage: cargo bench --bench throughput -- [--quick | --sizes N,N,… | --write | --against PROGRAM [SESSIONS]]"
+                "usage: cargo bench --bench throughput -- [--quick | [--write] [--sizes N,N,…] | --against PROGRAM [SESSIONS]]"
             );
             return ExitCode::from(64);
         }
@@ -96,9 +88,24 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn numbers(text: &str) -> Vec<u64> {
+    text.split(',').map(|number| number.parse().expect("numbers of sessions")).collect()
+}
+
+fn print(figures: &Figures) {
+    println!("{}", report::text(figures));
+}
+
+/// Prints, and renews the page and its plot.
+fn write(figures: &Figures) {
+    print(figures);
+    report::write(Path::new("docs/benchmarks.md"), &report::text(figures));
+    fs::write("docs/benchmarks.svg", plot::draw(figures)).expect("docs/benchmarks.svg");
+}
+
 fn all(sizes: &[u64], turns: usize) -> Figures {
     let bed = Bed::new();
-    let mut figures = Figures::begin();
+    let mut figures = Figures::begin(turns);
     if figures.redis.is_none() {
         eprintln!("redis-server is not installed: its column stays empty");
     }

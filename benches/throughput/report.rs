@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 use super::{
-    IN_FLIGHT, OLD, SIZES, SPAN, TRANSPORTS, TURNS,
+    OLD, SPAN,
     bed::{Measured, Transport, VALUE},
     figures::{Figures, Row},
     machine::median,
@@ -241,15 +241,12 @@ fn rest(figures: &Figures) -> String {
             run.longest_ms,
         );
     }
-    let _ = write!(
+    let _ = writeln!(
         text,
-        "\nEach figure is the median of {TURNS} turns, each of {} s after {} s of warming up, in turns with what it is compared \
-         with: {} sizes, {} transports, {} numbers in flight. Values in Redis have {VALUE} bytes.\n",
+        "\nEach figure is the median of {} turns, each of {} s after {} s of warming up. Values in Redis have {VALUE} bytes.",
+        figures.turns,
         SPAN.measured.as_secs_f64(),
         SPAN.warm_up.as_secs_f64(),
-        SIZES.len(),
-        TRANSPORTS.len(),
-        IN_FLIGHT.len(),
     );
     text
 }
