@@ -128,10 +128,11 @@ impl Session {
         match self.at {
             At::Open(before) if self.created.is_over(SESSION_LIFE, now) => {
                 let end = self.created.plus(SESSION_LIFE);
-                // A request that was sent before the end and refused after it comes first.
-                let end = if self.updated > end.wall { now } else { end };
+                // What was told of a request that was sent before the end and refused after it, comes first.
+                let told = end.wall.max(self.updated);
                 self.end(Terminal::Expired, end);
-                self.note(end.wall, Happening::Expired, At::Open(before));
+                self.updated = told;
+                self.note(told, Happening::Expired, At::Open(before));
                 is_changed = true;
             }
             sent @ At::Sent { run: sender, since, .. } if sender != run => {

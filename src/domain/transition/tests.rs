@@ -99,6 +99,28 @@ fn status(session: &Session) -> Option<Terminal> {
     session.ended().map(|ended| ended.status)
 }
 
+/// Its request was refused after the end. That does not put the end off, by however much the clock was set forward between
+/// two runs: what can be had again can be had for two minutes from then.
+#[test]
+fn an_end_by_time_is_not_put_off_by_what_is_told_after_it() {
+    for set_forward in [0, 3600] {
+        let at = |seconds: u64| Moment {
+            wall: Timestamp::from_millis(START + (seconds + set_forward) * 1000),
+            boot: at(seconds).boot,
+        };
+        let mut session = started(true);
+        take(&mut session, 1790, &code(1, true)).unwrap();
+        session.exchange_ended(at(1810), refused(503, None)).unwrap();
+        assert!(session.clone().settle(at(1811), RUN));
+        let mut again =
+            |seconds| session.clone().take(at(seconds), RUN, &viewer("checkout"), &code(1, true), None, None);
+        assert!(matches!(again(1919), Ok(Taken::Ended | Taken::Replay)), "{set_forward}");
+        assert_eq!(reason(again(1920)), Reason::StateAlreadyUsed, "{set_forward}");
+        assert!(session.settle(at(5000), RUN));
+        assert_eq!(session.updated, at(1810).wall, "told in order");
+    }
+}
+
 /// A session in each place that there is.
 fn places() -> Vec<(&'static str, Session)> {
     let open = started(false);
