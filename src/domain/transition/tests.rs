@@ -112,7 +112,7 @@ fn an_end_by_time_is_not_put_off_by_what_is_told_after_it() {
         take(&mut session, 1790, &code(1, true)).unwrap();
         session.exchange_ended(at(1810), refused(503, None)).unwrap();
         assert!(session.clone().settle(at(1811), RUN));
-        let mut again =
+        let again =
             |seconds| session.clone().take(at(seconds), RUN, &viewer("checkout"), &code(1, true), None, None);
         assert!(matches!(again(1919), Ok(Taken::Ended | Taken::Replay)), "{set_forward}");
         assert_eq!(reason(again(1920)), Reason::StateAlreadyUsed, "{set_forward}");

@@ -1,8 +1,12 @@
 //! What must be: the rules of sessions, codes, tokens, budgets and events, written down once more, by another hand and from
 //! the rules alone. It stores nothing, shares nothing and forgets nothing; so it is short enough to be read.
 
+mod known;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::known::is_over;
+pub(super) use self::known::{Bound, Known, Place, Token, View, age, sees};
 use super::fact::{Fact, Said, Took};
 use crate::{
     domain::{
@@ -19,99 +23,6 @@ const MAX_SENDS: u32 = 9;
 pub(super) const WINDOW: u64 = 60_000;
 /// Millisecond by which a moment may have been cut off.
 const CUT: u64 = 1;
-
-/// How old something of `then` is now, milliseconds: by the boot clock within a boot, by the wall clock across boots,
-/// where what is over a minute in the future has no known age.
-pub(super) fn age(then: Moment, now: Moment) -> Option<u64> {
-    if then.boot.boot == now.boot.boot {
-        return Some(now.boot.millis.saturating_sub(then.boot.millis));
-    }
-    let (then, now) = (then.wall.as_millis(), now.wall.as_millis());
-    (then <= now + WINDOW).then(|| now.saturating_sub(then))
-}
-
-fn is_over(then: Moment, life: u64, now: Moment) -> bool {
-    age(then, now).is_none_or(|age| age >= life)
-}
-
-/// Whether a caller may see a session: his own, and those of clients that are shared.
-pub(super) fn sees(viewer: &Viewer, session: &Known) -> bool {
-    let is_his = session.caller == viewer.caller || viewer.shared.contains(&session.client);
-    is_his && viewer.clients.contains(&session.client)
-}
-
-/// Where a session stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Open(OpenStatus),
-    Sent { before: OpenStatus, run: u64 },
-    Token,
-    Ended(Terminal),
-}
-
-/// Its token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Token {
-    None,
-    Held { since: Moment, life: u64 },
-    Revoked,
-    Expired,
-}
-
-/// The callback that its state is bound to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bound {
-    pub(super) callback: String,
-    first: Moment,
-    sends: u32,
-}
-
-/// A session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Known {
-    pub(super) client: ClientName,
-    pub(super) caller: CallerName,
-    pub(super) binding: Option<String>,
-    pub(super) secret: [u8; 32],
-    pub(super) created: Moment,
-    pub(super) place: Place,
-    pub(super) since: Moment,
-    pub(super) bound: Option<Bound>,
-    pub(super) failure: Option<Reason>,
-    pub(super) token: Token,
-    pub(super) has_claims: bool,
-    pub(super) hint: Option<String>,
-}
-
-/// What is seen of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct View {
-    pub(super) status: Status,
-    pub(super) failure: Option<Reason>,
-    pub(super) token: &'static str,
-    pub(super) has_claims: bool,
-    pub(super) sends: Option<u32>,
-    pub(super) hint: Option<String>,
-}
-
-impl View {
-    /// What the daemon shows.
-    pub(super) fn of(session: &crate::domain::Session) -> Self {
-        Self {
-            status: session.status(),
-            failure: session.failure.as_ref().map(|failure| failure.reason),
-            token: match session.token {
-                TokenStanding::None => "none",
-                TokenStanding::Held { .. } => "held",
-                TokenStanding::Revoked => "revoked",
-                TokenStanding::Expired => "expired",
-            },
-            has_claims: session.userinfo.is_some(),
-            sends: session.spent.map(|spent| spent.sends),
-            hint: session.provider_session.as_ref().map(ToString::to_string),
-        }
-    }
-}
 
 /// A rate budget.
 #[derive(Clone, Debug, Default)]
@@ -139,90 +50,6 @@ pub(super) struct Reference {
     pub(super) may_be_written: BTreeMap<SessionId, Known>,
     /// Sessions that a sweep may have removed.
     pub(super) may_be_gone: BTreeSet<SessionId>,
-}
-
-impl Known {
-    /// What time, and the end of the run that sent, have made of it.
-    pub(super) fn settle(&mut self, now: Moment, run: u64) {
-        match self.place {
-            Place::Open(_) if is_over(self.created, SESSION_LIFE, now) => {
-                let end = self.created.plus(std::time::Duration::from_millis(SESSION_LIFE));
-                // What was refused after the end ended then.
-                let end = if age(end, self.since).is_some_and(|late| late > 0) { now } else { end };
-                self.end(Terminal::Expired, end);
-            }
-            Place::Sent { run: sender, .. } if sender != run => {
-                self.failure = Some(Reason::OutcomeUnknown);
-                self.end(Terminal::Indeterminate, self.since);
-            }
-            Place::Open(_) | Place::Sent { .. } | Place::Token | Place::Ended(_) => {}
-        }
-        if let Token::Held { since, life } = self.token
-            && is_over(since, life, now)
-        {
-            self.token = Token::Expired;
-            if self.place == Place::Token {
-                self.failure = Some(Reason::Unauthorized);
-                self.end(Terminal::Failed, since.plus(std::time::Duration::from_millis(life)));
-            }
-        }
-    }
-
-    fn end(&mut self, how: Terminal, at: Moment) {
-        (self.place, self.since) = (Place::Ended(how), at);
-    }
-
-    fn fail(&mut self, reason: Reason, at: Moment) {
-        self.failure = Some(reason);
-        self.end(Terminal::Failed, at);
-    }
-
-    /// As it is seen.
-    pub(super) fn view(&self, now: Moment, run: u64) -> View {
-        let mut settled = self.clone();
-        settled.settle(now, run);
-        View {
-            status: match settled.place {
-                Place::Open(OpenStatus::Pending) => Status::Pending,
-                Place::Open(OpenStatus::Authenticated) => Status::Authenticated,
-                Place::Open(OpenStatus::Verified) => Status::Verified,
-                Place::Sent { .. } | Place::Token => Status::Exchanging,
-                Place::Ended(how) => Status::Ended(how),
-            },
-            failure: settled.failure,
-            token: match settled.token {
-                Token::None => "none",
-                Token::Held { .. } => "held",
-                Token::Revoked => "revoked",
-                Token::Expired => "expired",
-            },
-            has_claims: settled.has_claims,
-            sends: settled.bound.as_ref().map(|bound| bound.sends),
-            hint: settled.hint,
-        }
-    }
-
-    /// What the provider says of it moves it forward while it is open.
-    fn hear(&mut self, status: ProviderStatus, now: Moment) {
-        let Place::Open(present) = self.place else { return };
-        let forward = match status {
-            ProviderStatus::Failed => return self.fail(Reason::VerificationFailed, now),
-            ProviderStatus::Expired => return self.end(Terminal::Expired, now),
-            ProviderStatus::Pending => OpenStatus::Pending,
-            ProviderStatus::Authenticated => OpenStatus::Authenticated,
-            ProviderStatus::Verified | ProviderStatus::Complete => OpenStatus::Verified,
-        };
-        self.place = Place::Open(present.max(forward));
-    }
-
-    /// What its callback hears once it has ended, where nothing was ever presented.
-    fn own_refusal(&self) -> Reason {
-        match self.place {
-            Place::Ended(Terminal::Cancelled) => Reason::SessionCancelled,
-            Place::Ended(Terminal::Expired) => Reason::SessionExpired,
-            _ => self.failure.unwrap_or(Reason::SessionFinished),
-        }
-    }
 }
 
 /// A callback, as it is presented.
