@@ -28,9 +28,27 @@ pub fn raise_open_files() {
 
 /// Resident memory of a process.
 pub fn resident_kib(pid: u32) -> f64 {
+    status_kib(pid, "VmRSS:")
+}
+
+/// The most that it has been.
+#[allow(dead_code, reason = "not every benchmark asks")]
+pub fn most_resident_kib(pid: u32) -> f64 {
+    status_kib(pid, "VmHWM:")
+}
+
+fn status_kib(pid: u32, what: &str) -> f64 {
     let status = read(&format!("/proc/{pid}/status"));
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("a figure of that name");
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Bytes that a process has caused to be written to disks up to now.
+#[allow(dead_code, reason = "not every benchmark writes")]
+pub fn written_bytes(pid: u32) -> f64 {
+    let io = read(&format!("/proc/{pid}/io"));
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).expect("write_bytes");
+    line.parse().unwrap()
 }
 
 /// Processor time of a process in ticks: user and system.
@@ -50,31 +68,32 @@ fn ticks_of_all() -> f64 {
     times.map(|(_, time)| time.parse::<f64>().unwrap()).sum()
 }
 
+/// Processor time that a process has used up to now, milliseconds.
+pub fn processor_ms(pid: u32) -> f64 {
+    ticks_of(pid) * 1000.0 / TICKS
+}
+
 /// Who uses the processors from a moment on.
 pub struct Processors {
-    daemon: u32,
+    /// The processes that are measured, beside this one.
+    ours: Vec<u32>,
     began: Instant,
     before: (f64, f64),
 }
 
 impl Processors {
-    pub fn of(daemon: u32) -> Self {
-        Self { daemon, began: Instant::now(), before: Self::read(daemon) }
+    pub fn of(ours: &[u32]) -> Self {
+        Self { ours: ours.to_vec(), began: Instant::now(), before: Self::read(ours) }
     }
 
-    /// Ticks of the daemon and this process, and of everybody.
-    fn read(daemon: u32) -> (f64, f64) {
-        (ticks_of(daemon) + ticks_of(std::process::id()), ticks_of_all())
+    /// Ticks of our processes, this one included, and of everybody.
+    fn read(ours: &[u32]) -> (f64, f64) {
+        (ours.iter().copied().chain([std::process::id()]).map(ticks_of).sum(), ticks_of_all())
     }
 
-    /// Processor time that the daemon has used up to now.
-    pub fn daemon_ms(&self) -> f64 {
-        ticks_of(self.daemon) * 1000.0 / TICKS
-    }
-
-    /// Share of the processors that was neither the daemon's nor this process's, since the beginning.
+    /// Share of the processors that was none of our processes', since the beginning.
     pub fn others_percent(&self) -> f64 {
-        let (ours, all) = Self::read(self.daemon);
+        let (ours, all) = Self::read(&self.ours);
         let others = (all - self.before.1) - (ours - self.before.0);
         let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
         (100.0 * others / (self.began.elapsed().as_secs_f64() * TICKS * cores)).max(0.0)

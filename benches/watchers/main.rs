@@ -33,7 +33,7 @@ use tokio::net::UnixStream;
 use tonic::Streaming;
 
 use self::{
-    machine::{Processors, median, raise_open_files, resident_kib},
+    machine::{Processors, median, processor_ms, raise_open_files, resident_kib},
     support::{Client, World},
 };
 
@@ -121,7 +121,7 @@ async fn play(scene: Scene, number: usize) -> Figures {
     let world = World::new().await;
     let daemon = world.daemon();
     let pid = pid(&world).await;
-    let processors = Processors::of(pid);
+    let processors = Processors::of(&[pid]);
     let client = world.unix().await;
     let sessions = start(&client, number).await;
     let kib_before = resident_kib(pid);
@@ -135,9 +135,9 @@ async fn play(scene: Scene, number: usize) -> Figures {
     let opened_ms = millis(began);
     let kib_with = resident_kib(pid);
 
-    let before = processors.daemon_ms();
+    let before = processor_ms(pid);
     tokio::time::sleep(IDLE).await;
-    let idle_cpu_ms = processors.daemon_ms() - before;
+    let idle_cpu_ms = processor_ms(pid) - before;
 
     let began = Instant::now();
     let listening: Vec<_> = streams.into_iter().map(|stream| tokio::spawn(listen(stream, began))).collect();
