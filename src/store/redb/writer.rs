@@ -10,7 +10,10 @@ use std::{
 };
 
 use redb::{Database, StorageError};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+};
 
 use super::{
     super::StoreError,
@@ -67,9 +70,10 @@ impl Writer {
         let (living, alive) = watch::channel(());
         let latch = Latch::default();
         let for_thread = latch.clone();
+        let runtime = Handle::try_current().ok();
         let thread = thread::Builder::new().name("store-writer".into()).spawn(move || {
             let _living = living;
-            run(&database, queue, &for_thread);
+            run(&database, queue, &for_thread, runtime.as_ref());
         })?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), latch, watches: Watches::default(), alive })
     }
@@ -161,10 +165,14 @@ impl Drop for Writer {
     }
 }
 
-fn run(database: &Database, mut queue: mpsc::Receiver<Job>, latch: &Latch) {
+fn run(database: &Database, mut queue: mpsc::Receiver<Job>, latch: &Latch, runtime: Option<&Handle>) {
     while let Some(first) = queue.blocking_recv() {
         match commit_batch(database, first, &mut queue) {
-            Ok(answers) => answers.into_iter().for_each(|answer| answer()),
+            Ok(answers) => match runtime.filter(|_| answers.len() > 1) {
+                // Waking its tasks one by one from this thread would interrupt the runtime for each.
+                Some(runtime) => drop(runtime.spawn(async { answer_all(answers) })),
+                None => answer_all(answers),
+            },
             Err(error) => {
                 latch.close(error.to_string());
                 break;
@@ -173,6 +181,10 @@ fn run(database: &Database, mut queue: mpsc::Receiver<Job>, latch: &Latch) {
     }
     // What waits is answered by being dropped. The thread ends: a process whose store takes no writes is better started
     // anew, which opens the store again.
+}
+
+fn answer_all(answers: Vec<Answer>) {
+    answers.into_iter().for_each(|answer| answer());
 }
 
 fn commit_batch(
