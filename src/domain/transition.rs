@@ -128,7 +128,7 @@ impl Session {
         match self.at {
             At::Open(before) if self.created.is_over(SESSION_LIFE, now) => {
                 let end = self.created.plus(SESSION_LIFE);
-                // What was told of a request that was sent before the end and refused after it, comes first.
+                // Its last change came before, even if the clock that told so was set back since.
                 let told = end.wall.max(self.updated);
                 self.end(Terminal::Expired, end);
                 self.updated = told;
@@ -337,6 +337,11 @@ impl Session {
         }
         self.updated = now.wall;
         self.note_failure(now.wall, happened, sent);
+        // What would leave it open after the thirty minutes ends it now: until now nobody knew.
+        if self.at == At::Open(before) && self.created.is_over(SESSION_LIFE, now) {
+            self.end(Terminal::Expired, now);
+            self.note(now.wall, Happening::Expired, At::Open(before));
+        }
         Ok(())
     }
 
