@@ -13,11 +13,10 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures_util::future;
 use tokio::time::Instant;
 
-use super::{Client, Flows, gate::Gates, watch::sleep};
+use super::{Client, Flows, gate::Gates, retry::doubling, watch::sleep};
 use crate::{
     domain::{
         At, CallerName, ClientName, Moment, Reason, Refusal, Session, SessionId, Timestamp, TokenStanding,
@@ -237,7 +236,7 @@ impl Reconciler<'_> {
         // It is asked on behalf of its own caller.
         let clients = Arc::new([self.client.name.clone()].into());
         let viewer = Viewer { caller, clients, shared: Arc::default(), sees_unlinked: false };
-        let mut pauses = pauses();
+        let mut pauses = doubling(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let refusal = match self.ask_once(&viewer, id).await {
                 Ok(()) => return ControlFlow::Continue(()),
@@ -319,16 +318,6 @@ fn may_pass(reason: Reason) -> bool {
             | Reason::Overloaded
             | Reason::StoreUnavailable
     )
-}
-
-fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(FIRST_PAUSE)
-        .with_max_delay(LONGEST_PAUSE)
-        .with_factor(2.0)
-        .without_max_times()
-        .with_jitter()
-        .build()
 }
 
 fn lock(status: &Mutex<ReconciliationStatus>) -> MutexGuard<'_, ReconciliationStatus> {

@@ -53,6 +53,18 @@ fn pauses() -> ExponentialBackoff {
         .build()
 }
 
+/// Pauses of what is tried until it succeeds: each twice as long as the one before, up to the longest, and with up to its own
+/// length of jitter on top.
+pub(super) fn doubling(first: Duration, longest: Duration) -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(first)
+        .with_max_delay(longest)
+        .with_factor(2.0)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
 /// Whether a request that ended so may be sent again. A 4xx never, a lost answer never.
 fn may_repeat(reason: Reason) -> bool {
     matches!(reason, Reason::ProviderError | Reason::ProviderUnreachable)

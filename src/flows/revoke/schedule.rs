@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 
+use super::super::retry::doubling;
 use crate::domain::{ClientName, Moment, Revocation, RevocationEnd, SessionId};
 
 /// Requests to one client's provider at a time, while it answers.
@@ -153,21 +154,15 @@ impl Lane {
     /// find it closed, and can only make the pause as long as they were asked to.
     fn fail(&mut self, asked: Option<Duration>, now: Reading) -> Duration {
         self.under_way = self.under_way.saturating_sub(1);
-        let own = if self.closed_until > now { None } else { self.pauses.get_or_insert_with(pauses).next() };
+        let own = if self.closed_until > now {
+            None
+        } else {
+            self.pauses.get_or_insert_with(|| doubling(FIRST_PAUSE, LONGEST_PAUSE)).next()
+        };
         let pause = own.unwrap_or_default().max(asked.unwrap_or_default());
         self.closed_until = self.closed_until.max(now.saturating_add(pause));
         self.closed_until.saturating_sub(now)
     }
-}
-
-fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(FIRST_PAUSE)
-        .with_max_delay(LONGEST_PAUSE)
-        .with_factor(2.0)
-        .without_max_times()
-        .with_jitter()
-        .build()
 }
 
 #[cfg(test)]
