@@ -114,7 +114,7 @@ impl AdminService for Admin {
     async fn get_status(&self, _: Request<proto::GetStatusRequest>) -> Answer<proto::GetStatusResponse> {
         let mut clients = Vec::new();
         for client in self.flows.clients() {
-            clients.push(client_status(&self.flows, client).await?);
+            clients.push(client_status(&self.flows, &client).await?);
         }
         let uptime = self.started.age(self.clock.now()).unwrap_or_default();
         Ok(Response::new(proto::GetStatusResponse {

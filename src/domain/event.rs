@@ -32,7 +32,7 @@ pub fn verify_signature<'s>(
 }
 
 /// A secret that a client's webhooks may be signed with, and until when.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SigningSecret {
     /// The secret.
     pub secret: WebhookSecret,

@@ -30,6 +30,13 @@ macro_rules! secret_text {
                 f.write_str(concat!(stringify!($name), "([secret])"))
             }
         }
+
+        /// In constant time for texts of one length.
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+            }
+        }
     };
 }
 

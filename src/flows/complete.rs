@@ -52,14 +52,13 @@ impl Flows {
             // Whoever shares an outcome has shown before that he may have it.
             let Admitted { session, callback } = self.store.admit(self.now(), take.clone()).await?;
             let client = self.clients.get(&session.client).ok_or(Reason::StateUnknown)?;
-            let gates = self.gates.get(&session.client).ok_or(Reason::StateUnknown)?;
             client.check_issuer(issuer.as_deref())?;
             let id = session.id;
             let mut boarding = self.completions.board((id, callback)).await;
             let seat = boarding.join().unwrap_or_else(|| {
                 boarding.launch(|passengers| {
                     let (flows, take) = (Arc::clone(self), take.clone());
-                    let (provider, gate) = (Arc::clone(&client.provider), Arc::clone(&gates.token));
+                    let (provider, gate) = (Arc::clone(&client.provider), Arc::clone(&client.gates.token));
                     let ticket = Self::ticket(&take, &session);
                     // What is logged on the way says which session it is about.
                     let span = tracing::error_span!("exchange", session = %id);

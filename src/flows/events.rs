@@ -232,9 +232,9 @@ impl Flows {
             let secrets = client.webhook_secrets.iter().filter(|secret| secret.is_in_force(now));
             secrets.map(|secret| secret.secret.clone()).collect()
         };
-        let secrets: Vec<_> = self.clients.values().flat_map(in_force).collect();
-        let readers =
-            self.clients.values().map(|client| (client.name.clone(), client.callers.clone())).collect();
+        let clients = self.clients.all();
+        let secrets: Vec<_> = clients.values().flat_map(|client| in_force(client)).collect();
+        let readers = clients.values().map(|client| (client.name.clone(), client.callers.clone())).collect();
         let mut sum = Trimmed::default();
         loop {
             let terms = TrimTerms { limits: self.event_limits, in_force: &secrets, readers: &readers };

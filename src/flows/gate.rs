@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Client,
+    clients::ByName,
     flight::Passengers,
     line::{Line, LineIsFull, Position, Ticket},
 };
@@ -47,9 +48,11 @@ pub struct BudgetStatus {
     pub waiting: usize,
 }
 
-/// The gates of all clients. Clients that share a credential share its gate, with the smallest of their limits.
+/// The gates of all clients. Clients that share a credential share its gate, with the smallest of their limits; the line
+/// that stood there `before` stays.
 pub(super) fn gates(
     clients: &BTreeMap<ClientName, Client>,
+    before: &ByName,
     store: &Arc<dyn Store>,
     clock: &Arc<dyn Clock>,
     stopping: &CancellationToken,
@@ -58,6 +61,7 @@ pub(super) fn gates(
     let is_same = |one: &BudgetTerms, other: &BudgetTerms| {
         one.kind == other.kind && one.credential.expose() == other.credential.expose()
     };
+    let gates_before = || before.values().flat_map(|client| [&client.gates.token, &client.gates.session]);
     let mut gates: Vec<Arc<Gate>> = Vec::new();
     let mut gate = |terms: &BudgetTerms| {
         if let Some(known) = gates.iter().find(|gate| is_same(&gate.terms, terms)) {
@@ -66,10 +70,11 @@ pub(super) fn gates(
         let shared = || all_terms().filter(|other| is_same(other, terms));
         let limit = shared().map(|other| other.limit).min().unwrap_or(terms.limit);
         let patience = shared().map(|other| other.patience).max().unwrap_or(terms.patience);
+        let line = gates_before().find(|gate| is_same(&gate.terms, terms)).map(|gate| Arc::clone(&gate.line));
         let terms = BudgetTerms { limit, patience, ..terms.clone() };
         let gate = Arc::new(Gate {
             terms,
-            line: Arc::default(),
+            line: line.unwrap_or_default(),
             store: Arc::clone(store),
             clock: Arc::clone(clock),
             stopping: stopping.clone(),

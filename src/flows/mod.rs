@@ -3,6 +3,7 @@
 //! What was begun belongs to the daemon: a caller that goes away ends its own waiting, never a request in flight.
 
 mod cancel;
+mod clients;
 mod complete;
 mod events;
 mod flight;
@@ -31,7 +32,9 @@ use std::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
+use self::{clients::Clients, events::OpenStreams, flight::Flights, ids::IdSource};
 pub use self::{
+    clients::Registered,
     complete::Complete,
     events::EventQuery,
     gate::BudgetStatus,
@@ -39,7 +42,6 @@ pub use self::{
     start::{Start, StartAnswer},
     webhook::{Forgery, IngestAnswer, Webhook, WebhookCounts},
 };
-use self::{events::OpenStreams, flight::Flights, gate::Gates, ids::IdSource, reconcile::Reconciliations};
 use crate::{
     domain::{
         ApiKey, BudgetTerms, CallerName, ClientName, Clock, Moment, Reason, Refusal, Session, SessionId,
@@ -84,7 +86,7 @@ pub struct Client {
 /// The use cases with all that they need.
 pub struct Flows {
     store: Arc<dyn Store>,
-    clients: BTreeMap<ClientName, Client>,
+    clients: Clients,
     clock: Arc<dyn Clock>,
     ids: IdSource,
     last_sweep: std::sync::Mutex<Option<(Moment, Swept)>>,
@@ -98,12 +100,6 @@ pub struct Flows {
     stopping: CancellationToken,
     /// What goes on after its caller has gone.
     tasks: TaskTracker,
-    /// The rate budgets of all clients.
-    gates: BTreeMap<ClientName, Gates>,
-    /// What became of webhooks, by client.
-    webhooks: BTreeMap<ClientName, webhook::Counter>,
-    /// What came of asking about sessions, by client.
-    reconciliations: Reconciliations,
     /// Callbacks on their way to an outcome, by session and callback.
     completions: Flights<(SessionId, [u8; 32]), Landing<Session>>,
     /// Questions to the provider under way, by session.
@@ -126,14 +122,9 @@ impl Flows {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let ids = IdSource::after(store.newest());
-        let clients: BTreeMap<_, _> =
-            clients.into_iter().map(|client| (client.name.clone(), client)).collect();
-        let webhooks =
-            clients.values().map(|client| (client.name.clone(), webhook::Counter::new(client))).collect();
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
-        let reconciliations = Reconciliations::of(clients.keys());
-        let gates = gate::gates(&clients, &store, &clock, &stopping);
+        let clients = Clients::new(clients, Arc::clone(&store), Arc::clone(&clock), stopping.clone());
         Self {
             store,
             clients,
@@ -147,9 +138,6 @@ impl Flows {
             event_streams: OpenStreams::default(),
             stopping,
             tasks,
-            gates,
-            webhooks,
-            reconciliations,
         }
     }
 
@@ -163,20 +151,25 @@ impl Flows {
     /// # Errors
     /// The store's.
     pub async fn budgets(&self, client: &ClientName) -> Result<[BudgetStatus; 2], Refusal> {
-        let gates = self.gates.get(client).ok_or(Reason::ClientUnknown)?;
-        Ok([gates.token.status().await?, gates.session.status().await?])
+        let client = self.clients.get(client).ok_or(Reason::ClientUnknown)?;
+        Ok([client.gates.token.status().await?, client.gates.session.status().await?])
     }
 
     /// The configured clients, by name.
-    pub fn clients(&self) -> impl Iterator<Item = &Client> {
-        self.clients.values()
+    pub fn clients(&self) -> Vec<Arc<Registered>> {
+        self.clients.all().values().cloned().collect()
+    }
+
+    /// From here on these are the clients. What was begun goes on with what it began with.
+    pub fn reload(&self, clients: Vec<Client>) {
+        self.clients.replace(clients);
     }
 
     /// The client that a call names; an empty name means the only one that the caller may use.
     ///
     /// # Errors
     /// `CLIENT_UNKNOWN`, also for a client that is not this caller's; `INVALID_ARGUMENT` where a name is needed.
-    pub fn client(&self, viewer: &Viewer, name: &str) -> Result<&Client, Refusal> {
+    pub fn client(&self, viewer: &Viewer, name: &str) -> Result<Arc<Registered>, Refusal> {
         let unknown = || {
             Refusal::field_with(Reason::ClientUnknown, "client", "must be one of the clients of this caller")
         };
@@ -196,7 +189,7 @@ impl Flows {
     }
 
     /// The client of that name, for whoever is no caller: the sender of a webhook shows by its signature who he is.
-    pub fn client_named(&self, name: &str) -> Option<&Client> {
+    pub fn client_named(&self, name: &str) -> Option<Arc<Registered>> {
         self.clients.get(&ClientName::parse(name).ok()?)
     }
 

@@ -7,16 +7,16 @@
 //! come for cannot be asked about, since only the callback tells the provider's id; they are counted.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures_util::future;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
 
-use super::{Client, Flows, gate::Gates, retry::doubling, watch::sleep};
+use super::{Flows, Registered, retry::doubling, watch::sleep};
 use crate::{
     domain::{
         At, CallerName, ClientName, Moment, Reason, Refusal, Session, SessionId, Timestamp, TokenStanding,
@@ -48,16 +48,6 @@ pub struct ReconciliationStatus {
     pub waiting: u64,
     /// Open sessions that could not be asked about in the last round.
     pub unknown: u64,
-}
-
-/// What is known of reconciling each client.
-#[derive(Debug)]
-pub(super) struct Reconciliations(BTreeMap<ClientName, Mutex<ReconciliationStatus>>);
-
-impl Reconciliations {
-    pub(super) fn of<'n>(clients: impl Iterator<Item = &'n ClientName>) -> Self {
-        Self(clients.map(|name| (name.clone(), Mutex::default())).collect())
-    }
 }
 
 /// A place in the order in which sessions are asked about: by when they end.
@@ -131,57 +121,85 @@ fn end(session: &Session) -> Timestamp {
 }
 
 impl Flows {
-    /// Asks about the sessions of all clients after the start and after silence, until the daemon stops.
+    /// Asks about the sessions of all clients after the start and after silence, until the daemon stops. A client that a
+    /// reload brings is one after a start.
     pub async fn reconcile(self: &Arc<Self>) {
         // What time has ended is written down first: nobody need be asked about that.
         if let Err(error) = self.sweep().await {
             tracing::warn!(%error, "the first sweep stopped early");
         }
-        let all = self.clients.values().filter_map(|client| {
-            let gates = self.gates.get(&client.name)?;
-            let status = self.reconciliations.0.get(&client.name)?;
-            Some(Reconciler { flows: self, client, gates, status }.go_on())
-        });
-        future::join_all(all).await;
-        future::pending().await
-    }
-
-    /// What came of reconciling a client since the daemon started.
-    pub fn reconciliation(&self, client: &ClientName) -> ReconciliationStatus {
-        let status = self.reconciliations.0.get(client);
-        status.map(|status| lock(status).clone()).unwrap_or_default()
-    }
-}
-
-/// Asks about one client's sessions.
-struct Reconciler<'f> {
-    flows: &'f Arc<Flows>,
-    client: &'f Client,
-    gates: &'f Gates,
-    status: &'f Mutex<ReconciliationStatus>,
-}
-
-impl Reconciler<'_> {
-    async fn go_on(self) {
+        let mut reloads = self.clients.reloads();
+        let (mut known, mut running) = (BTreeSet::new(), FuturesUnordered::new());
         loop {
-            let next = match self.round().await {
+            let clients = Arc::clone(&reloads.borrow_and_update());
+            for name in clients.keys().filter(|name| known.insert((*name).clone())) {
+                running.push(self.reconcile_client(name.clone()));
+            }
+            tokio::select! {
+                // The sender is our own: it is there for as long as we are.
+                _ = reloads.changed() => {}
+                Some(name) = running.next() => drop(known.remove(&name)),
+            }
+        }
+    }
+
+    /// Asks about one client's sessions until it leaves the configuration; answers its name.
+    async fn reconcile_client(self: &Arc<Self>, name: ClientName) -> ClientName {
+        while let Some(client) = self.clients.get(&name) {
+            let next = match (Round { flows: self, client: &client }.run().await) {
                 Ok(next) => next,
                 Err(error) => {
-                    let client = &self.client.name;
-                    tracing::error!(%client, %error, "sessions could not be looked through; they are again in a minute");
+                    tracing::error!(client = %name, %error, "sessions could not be looked through; they are again in a minute");
                     Some(LONGEST_PAUSE)
                 }
             };
             tokio::select! {
                 () = sleep(next) => {}
-                () = self.silence() => {}
+                () = self.silence(&name) => {}
+            }
+        }
+        name
+    }
+
+    /// Resolves when no webhook of a client has come for a while, nor has anything been asked, and when the client has left
+    /// the configuration; never where no webhook can come.
+    async fn silence(&self, name: &ClientName) {
+        let since = self.now();
+        let mut reloads = self.clients.reloads();
+        loop {
+            let Some(client) = reloads.borrow_and_update().get(name).cloned() else { return };
+            let now = self.now();
+            let heard = client.webhooks.last_verified();
+            let quiet = [Some(since), heard].into_iter().flatten().filter_map(|at| at.age(now).ok()).min();
+            let left = SILENCE.saturating_sub(quiet.unwrap_or_default());
+            let left = (!client.webhook_secrets.is_empty()).then_some(left);
+            if left.is_some_and(|left| left.is_zero()) {
+                return;
+            }
+            tokio::select! {
+                () = sleep(left) => {}
+                _ = reloads.changed() => {}
             }
         }
     }
 
+    /// What came of reconciling a client since the daemon started.
+    pub fn reconciliation(&self, client: &ClientName) -> ReconciliationStatus {
+        let client = self.clients.get(client);
+        client.map(|client| lock(&client.reconciliation).clone()).unwrap_or_default()
+    }
+}
+
+/// One look through a client's sessions.
+struct Round<'f> {
+    flows: &'f Arc<Flows>,
+    client: &'f Registered,
+}
+
+impl Round<'_> {
     /// Asks about each session that there is to ask about. Answers when there is one more, if that is known.
-    async fn round(&self) -> Result<Option<Duration>, StoreError> {
-        let before = lock(self.status).clone();
+    async fn run(&self) -> Result<Option<Duration>, StoreError> {
+        let before = self.status().clone();
         let mut behind = None;
         let found = loop {
             let mut found = self.find(behind).await?;
@@ -190,7 +208,7 @@ impl Reconciler<'_> {
                 break found;
             }
         };
-        let mut status = lock(self.status);
+        let mut status = self.status();
         *status = ReconciliationStatus {
             last: Some(self.flows.time()),
             waiting: 0,
@@ -225,8 +243,11 @@ impl Reconciler<'_> {
     /// Asks about sessions, in order; breaks off where asking about the others would come to the same.
     async fn ask_all(&self, sessions: BTreeMap<Rank, CallerName>) -> ControlFlow<()> {
         for (left, ((_, id), caller)) in (0..sessions.len()).rev().zip(sessions) {
-            lock(self.status).waiting = u64::try_from(left).unwrap_or(u64::MAX).saturating_add(1);
+            self.status().waiting = u64::try_from(left).unwrap_or(u64::MAX).saturating_add(1);
             self.ask(id, caller).await?;
+            if self.flows.clients.get(&self.client.name).is_none() {
+                return ControlFlow::Break(());
+            }
         }
         ControlFlow::Continue(())
     }
@@ -269,7 +290,7 @@ impl Reconciler<'_> {
         let Some(before) = read().await? else { return Ok(()) };
         let answer = match Question::about(&before, self.flows.now()) {
             Some(Question::Status) => {
-                self.gates.session.spare().await?;
+                self.client.gates.session.spare().await?;
                 // Whoever waits in line goes first: it has no patience.
                 self.flows.refreshed_session(viewer, &lookup, Instant::now()).await.map(drop)
             }
@@ -283,28 +304,14 @@ impl Reconciler<'_> {
         if !has_moved {
             answer?;
         }
-        let mut status = lock(self.status);
+        let mut status = self.status();
         status.asked += 1;
         status.moved += u64::from(has_moved);
         Ok(())
     }
 
-    /// Resolves when no webhook has come for a while, nor has anything been asked; never where none can come.
-    async fn silence(&self) {
-        if self.client.webhook_secrets.is_empty() {
-            return future::pending().await;
-        }
-        let since = self.flows.now();
-        loop {
-            let now = self.flows.now();
-            let heard = self.flows.last_webhook(&self.client.name);
-            let quiet = [Some(since), heard].into_iter().flatten().filter_map(|at| at.age(now).ok()).min();
-            let left = SILENCE.saturating_sub(quiet.unwrap_or_default());
-            if left.is_zero() {
-                return;
-            }
-            tokio::time::sleep(left).await;
-        }
+    fn status(&self) -> MutexGuard<'_, ReconciliationStatus> {
+        lock(&self.client.reconciliation)
     }
 }
 

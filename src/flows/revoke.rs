@@ -45,7 +45,8 @@ impl Flows {
     async fn empty_queue(&self) {
         // Before the first look at the queue: what joins it after the look is not missed.
         let mut news = self.store.new_revocations();
-        let mut schedule = Schedule::new(self.clients.keys().cloned());
+        let mut reloads = self.clients.reloads();
+        let mut schedule = Schedule::new(reloads.borrow_and_update().keys().cloned());
         let mut unknown = BTreeSet::new();
         let mut steps = FuturesUnordered::new();
         self.read_queue(&mut schedule, &mut unknown).await;
@@ -57,6 +58,9 @@ impl Flows {
             tokio::select! {
                 Some((id, done)) = steps.next() => self.note(&mut schedule, id, done),
                 Ok(()) = news.changed() => self.read_queue(&mut schedule, &mut unknown).await,
+                Ok(()) = reloads.changed() => {
+                    schedule.serve(reloads.borrow_and_update().keys().cloned().collect());
+                }
                 () = sleep(wake) => {}
             }
         }
@@ -73,7 +77,7 @@ impl Flows {
         };
         for revocation in queue {
             let client = &revocation.client;
-            if !self.clients.contains_key(client) && unknown.insert(client.clone()) {
+            if self.clients.get(client).is_none() && unknown.insert(client.clone()) {
                 tracing::warn!(%client, "tokens of a client that is no longer configured wait to be revoked; without it they stay until they run out");
             }
             schedule.add(revocation, self.now());

@@ -46,13 +46,12 @@ impl Flows {
             }
             let provider_session = session.provider_session.clone().ok_or(Reason::ProviderSessionUnknown)?;
             let client = self.clients.get(&session.client).ok_or(Reason::SessionNotFound)?;
-            let gates = self.gates.get(&session.client).ok_or(Reason::SessionNotFound)?;
             let mut boarding = self.refreshes.board(session.id).await;
             let seat = boarding.join().unwrap_or_else(|| {
                 boarding.launch(|passengers| {
                     let (flows, provider) = (Arc::clone(self), Arc::clone(&client.provider));
                     let ticket = Ticket { caller: viewer.caller.clone(), presented: self.now().wall };
-                    let (gate, viewer, id) = (Arc::clone(&gates.session), viewer.clone(), session.id);
+                    let (gate, viewer, id) = (Arc::clone(&client.gates.session), viewer.clone(), session.id);
                     Question { flows, provider, gate, ticket, viewer, id, provider_session, passengers }.ask()
                 })
             });

@@ -4,11 +4,11 @@
 //! other's duplicates.
 
 use std::sync::{
-    Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{Client, Flows, ids::random};
+use super::{Client, Flows, Registered, ids::random};
 use crate::{
     domain::{
         ClientName, Envelope, EventId, Moment, Reason, Refusal, SessionId, SigningSecret, Stage, Viewer,
@@ -70,7 +70,14 @@ pub struct WebhookCounts {
 /// Counts a client's webhooks, and sees to it that a flood of forgeries is none in the log.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
-    verified: Vec<AtomicU64>,
+    /// One for each of the client's secrets.
+    verified: Vec<Arc<AtomicU64>>,
+    common: Arc<Common>,
+}
+
+/// What is counted whatever the secret.
+#[derive(Debug, Default)]
+struct Common {
     refused: AtomicU64,
     /// When the last one was verified.
     last: Mutex<Option<Moment>>,
@@ -82,9 +89,16 @@ pub(super) struct Counter {
 const QUIET: u64 = 1000;
 
 impl Counter {
-    pub(super) fn new(client: &Client) -> Self {
-        let verified = client.webhook_secrets.iter().map(|_| AtomicU64::default()).collect();
-        Self { verified, ..Self::default() }
+    /// A counter for a client; what was counted for the same client before a reload goes on, secret by secret.
+    pub(super) fn new(client: &Client, before: Option<&Registered>) -> Self {
+        let counted = |signing: &SigningSecret| {
+            let before = before?;
+            let mut known = before.webhook_secrets.iter().zip(&before.webhooks.verified);
+            known.find(|(known, _)| known.secret == signing.secret).map(|(_, count)| Arc::clone(count))
+        };
+        let verified = client.webhook_secrets.iter().map(|signing| counted(signing).unwrap_or_default());
+        let common = before.map(|before| Arc::clone(&before.webhooks.common)).unwrap_or_default();
+        Self { verified: verified.collect(), common }
     }
 
     fn verified(&self, now: Moment, secret: usize) {
@@ -96,12 +110,13 @@ impl Counter {
 
     /// One more is refused; answers how many were so far where the log is to hear of it.
     fn refused(&self, now: Moment) -> Option<u64> {
-        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        let refused = self.common.refused.fetch_add(1, Ordering::Relaxed) + 1;
         let now = now.boot.millis;
-        let quiet_until = self.quiet_until.load(Ordering::Relaxed);
+        let quiet_until = self.common.quiet_until.load(Ordering::Relaxed);
         let next = now.saturating_add(QUIET);
         let is_told = now >= quiet_until
             && self
+                .common
                 .quiet_until
                 .compare_exchange(quiet_until, next, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
@@ -111,14 +126,19 @@ impl Counter {
     fn counts(&self) -> WebhookCounts {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         WebhookCounts {
-            verified: self.verified.iter().map(read).collect(),
-            refused: read(&self.refused),
+            verified: self.verified.iter().map(|count| read(count)).collect(),
+            refused: read(&self.common.refused),
             last: *self.last(),
         }
     }
 
+    /// When the last one was verified since the daemon started.
+    pub(super) fn last_verified(&self) -> Option<Moment> {
+        *self.last()
+    }
+
     fn last(&self) -> MutexGuard<'_, Option<Moment>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        self.common.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -130,7 +150,7 @@ impl Flows {
     pub async fn ingest(&self, webhook: Webhook) -> Result<IngestAnswer, Refusal> {
         let Webhook { viewer, client, body, signature } = webhook;
         let client = self.client(&viewer, &client)?;
-        let Ingested { event, duplicate, session } = self.take_in(client, body, &signature).await?;
+        let Ingested { event, duplicate, session } = self.take_in(&client, body, &signature).await?;
         let session = session.filter(|session| viewer.sees(session)).map(|session| session.id);
         Ok(IngestAnswer { event, duplicate, session })
     }
@@ -141,7 +161,7 @@ impl Flows {
     /// `WEBHOOK_SIGNATURE_INVALID` (nothing is written), the store's.
     pub async fn take_in(
         &self,
-        client: &Client,
+        client: &Registered,
         body: Vec<u8>,
         signature: &str,
     ) -> Result<Ingested, Refusal> {
@@ -152,9 +172,7 @@ impl Flows {
         else {
             return Err(self.forged(client, Forgery::BadSignature, body.len()));
         };
-        if let Some(counter) = self.webhooks.get(&client.name) {
-            counter.verified(now, index);
-        }
+        client.webhooks.verified(now, index);
         let envelope = Envelope::read(&body);
         let id = EventId::new(now.wall, random()?);
         let new =
@@ -164,10 +182,9 @@ impl Flows {
 
     /// Refuses what claims to be a webhook of a client: it is counted, and told in the log at most once a second. `bytes`
     /// is how long its body is, as far as it was read.
-    pub fn forged(&self, client: &Client, forgery: Forgery, bytes: usize) -> Refusal {
+    pub fn forged(&self, client: &Registered, forgery: Forgery, bytes: usize) -> Refusal {
         let reason = Reason::WebhookSignatureInvalid;
-        let told = self.webhooks.get(&client.name).and_then(|counter| counter.refused(self.now()));
-        if let Some(refused) = told {
+        if let Some(refused) = client.webhooks.refused(self.now()) {
             let what = forgery.as_str();
             tracing::warn!(
                 %reason, client = %client.name, what, bytes, refused,
@@ -177,14 +194,9 @@ impl Flows {
         Refusal::at(Stage::Webhook, reason)
     }
 
-    /// When the last webhook of a client was verified since the daemon started.
-    pub(super) fn last_webhook(&self, client: &ClientName) -> Option<Moment> {
-        *self.webhooks.get(client)?.last()
-    }
-
     /// What became of a client's webhooks since the daemon started.
     pub fn webhook_counts(&self, client: &ClientName) -> Option<WebhookCounts> {
-        self.webhooks.get(client).map(Counter::counts)
+        self.clients.get(client).map(|client| client.webhooks.counts())
     }
 }
 
@@ -199,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_forgeries_is_counted_and_told_once_a_second() {
-        let verified = vec![AtomicU64::default(), AtomicU64::default()];
+        let verified = vec![Arc::default(), Arc::default()];
         let counter = Counter { verified, ..Counter::default() };
         assert_eq!(counter.refused(at(5000)), Some(1));
         for _ in 0..1000 {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     domain::{MAX_WEBHOOK_BYTES, Reason, Refusal},
-    flows::{Client, Flows, Forgery},
+    flows::{Flows, Forgery, Registered},
 };
 
 /// The header with the signature.
@@ -77,15 +77,15 @@ impl WebhookServer {
         }
         let (head, body) = request.into_parts();
         let Some(signature) = the_one_signature(&head.headers) else {
-            return Err(self.flows.forged(client, Forgery::NotOneSignature, 0).into());
+            return Err(self.flows.forged(&client, Forgery::NotOneSignature, 0).into());
         };
         let body = time::timeout(BODY, read(body)).await.map_err(|_| Refused::TooSlow)??;
-        self.take_in(client, body, signature, place).await
+        self.take_in(&client, body, signature, place).await
     }
 
     async fn take_in(
         &self,
-        client: &Client,
+        client: &Registered,
         body: Vec<u8>,
         signature: &str,
         place: &Place,

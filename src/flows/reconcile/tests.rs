@@ -13,7 +13,10 @@ use crate::{
         RunId, SigningSecret, Stage, State, StateSecret, Status, Terminal, Userinfo, WebhookSecret,
         token_verdict,
     },
-    flows::testing::{RuntimeClock, TimeStands},
+    flows::{
+        Client,
+        testing::{RuntimeClock, TimeStands},
+    },
     provider::{Contact, Provider, TokenRequest},
     store::{Consumer, EventLimits, KeyRing, MasterKey, NewSession, Next, RedbStore, Settings, Store, Take},
 };
@@ -343,7 +346,7 @@ async fn silence_is_followed_by_questions_and_webhooks_break_it() {
     let id = scene.refused(1).await;
     scene.pass(590).await;
     let client = scene.flows.client_named("shop").unwrap();
-    scene.flows.take_in(client, BODY.to_vec(), SIGNATURE).await.unwrap();
+    scene.flows.take_in(&client, BODY.to_vec(), SIGNATURE).await.unwrap();
     scene.pass(599).await;
     assert_eq!(scene.asked_so_far(), 0);
     scene.pass(2).await;

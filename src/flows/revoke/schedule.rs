@@ -72,6 +72,22 @@ impl Schedule {
         Self { lanes, known: HashMap::new(), by_end: BTreeSet::new() }
     }
 
+    /// From here on these are the clients. What waits for one that is new gets its lane; what waits for one that has gone
+    /// waits to run out.
+    pub(super) fn serve(&mut self, clients: BTreeSet<ClientName>) {
+        self.lanes.retain(|client, _| clients.contains(client));
+        for client in
+            clients.into_iter().filter(|client| !self.lanes.contains_key(client)).collect::<Vec<_>>()
+        {
+            let waiting = self.by_end.iter().filter_map(|(end, id)| {
+                let known = self.known.get(id).filter(|known| known.revocation.client == client)?;
+                Some((known.failures, *end, *id))
+            });
+            let lane = Lane { waiting: waiting.collect(), ..Lane::default() };
+            self.lanes.insert(client, lane);
+        }
+    }
+
     /// Takes in a row of the queue; one that is known already is left as it is. Without a lane it waits to run out.
     pub(super) fn add(&mut self, revocation: Revocation, now: Moment) {
         let id = revocation.session;
