@@ -1,8 +1,8 @@
-//! Who calls: recognition of the daemon's callers, and what each may do.
+//! A caller: how it is recognised, and what it may do.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt};
 
-use http::{HeaderMap, header::AUTHORIZATION};
+use rustls::pki_types::{CertificateDer, DnsName};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -25,9 +25,63 @@ impl TokenHash {
     }
 }
 
+impl PartialEq for TokenHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other)
+    }
+}
+
 impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenHash(…)")
+    }
+}
+
+/// A name that a certificate gives its holder (RFC 5280 §4.2.1.6, subject alternative names): a DNS name, or a URI such as
+/// a SPIFFE id. Compared as a whole; `*` stands for nothing but itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct San(String);
+
+impl San {
+    /// Reads a name of a configuration. DNS names are the same in any case of letters.
+    ///
+    /// # Errors
+    /// Says what it must be.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const MUST_BE: &str = "a DNS name or a URI out of a certificate's subject alternative names, such as \
+                               \"checkout.internal\" or \"spiffe://shop.example/checkout\"";
+        if text.contains("://") {
+            let is_plain = text.len() <= 2048 && text.bytes().all(|byte| byte.is_ascii_graphic());
+            return if is_plain { Ok(Self(text.to_owned())) } else { Err(MUST_BE.to_owned()) };
+        }
+        let name = DnsName::try_from(text).map_err(|_| MUST_BE.to_owned())?;
+        Ok(Self(name.as_ref().to_ascii_lowercase()))
+    }
+
+    /// Whether a certificate that was verified gives its holder this name.
+    fn is_in(&self, certificate: &CertificateDer<'_>) -> bool {
+        let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return false };
+        if self.0.contains("://") {
+            certificate.valid_uri_names().any(|name| name == self.0)
+        } else {
+            certificate.valid_dns_names().any(|name| name.eq_ignore_ascii_case(&self.0))
+        }
+    }
+}
+
+/// How much a caller may have at a time. What is beyond is refused with `OVERLOADED`, so that one caller's crowd keeps out
+/// nobody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallerLimits {
+    /// Calls that are not answered yet, without streams; 1024 by default.
+    pub concurrent_calls: u32,
+    /// Open streams; 4096 by default.
+    pub streams: u32,
+}
+
+impl Default for CallerLimits {
+    fn default() -> Self {
+        Self { concurrent_calls: 1024, streams: 4096 }
     }
 }
 
@@ -50,7 +104,7 @@ impl Rpcs {
 }
 
 /// A configured caller (`[[caller]]`).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Caller {
     /// Who it is, and which clients it may use.
     pub viewer: Viewer,
@@ -60,12 +114,16 @@ pub struct Caller {
     pub gid: Option<u32>,
     /// Recognised by the bearer token of this hash.
     pub token: Option<TokenHash>,
+    /// Recognised by this name in its certificate.
+    pub san: Option<San>,
     /// Which calls it may make.
     pub rpcs: Rpcs,
     /// Whether it may have access tokens handed out.
     pub access_token: bool,
     /// Whether it may call `AdminService`.
     pub admin: bool,
+    /// How much it may have at a time.
+    pub limits: CallerLimits,
 }
 
 impl Caller {
@@ -80,68 +138,29 @@ impl Caller {
     }
 
     /// Whether a peer on a Unix socket is this caller: all ids that are configured fit, and at least one is.
-    fn is_peer(&self, uid: u32, gid: u32) -> bool {
+    pub(super) fn is_peer(&self, uid: u32, gid: u32) -> bool {
         (self.uid.is_some() || self.gid.is_some())
             && self.uid.is_none_or(|own| own == uid)
             && self.gid.is_none_or(|own| own == gid)
     }
-}
 
-/// Where a call comes from, as far as the kernel vouches for it.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Peer {
-    /// The Unix socket, with the ids of the process at its other end.
-    Unix { uid: u32, gid: u32 },
-    /// A network connection.
-    Network,
-}
-
-/// All configured callers.
-#[derive(Clone, Debug, Default)]
-pub struct Callers(Vec<Arc<Caller>>);
-
-impl Callers {
-    /// The callers of a configuration.
-    pub fn new(callers: Vec<Caller>) -> Self {
-        Self(callers.into_iter().map(Arc::new).collect())
-    }
-
-    /// Who it is. A bearer token, where one is sent, decides; else the ids of a Unix peer do, by the first caller in the
-    /// configuration that they fit.
-    pub(super) fn recognise(&self, peer: Peer, headers: &HeaderMap) -> Option<Arc<Caller>> {
-        let mut credentials = headers.get_all(AUTHORIZATION).iter();
-        match (credentials.next(), credentials.next(), peer) {
-            (Some(header), None, _) => {
-                let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
-                scheme.eq_ignore_ascii_case("bearer").then(|| self.by_token(token))?
-            }
-            (None, _, Peer::Unix { uid, gid }) => {
-                self.0.iter().find(|caller| caller.is_peer(uid, gid)).cloned()
-            }
-            (Some(_), Some(_), _) | (None, _, Peer::Network) => None,
-        }
-    }
-
-    fn by_token(&self, token: &str) -> Option<Arc<Caller>> {
-        let presented = TokenHash::of(token.trim());
-        // All are compared, so that the time taken says nothing about which one fits.
-        self.0.iter().fold(None, |found, caller| {
-            let fits = caller.token.as_ref().is_some_and(|token| token.matches(&presented));
-            if fits { Some(Arc::clone(caller)) } else { found }
-        })
+    /// Whether the holder of a certificate that was verified is this caller.
+    pub(super) fn holds(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.san.as_ref().is_some_and(|san| san.is_in(certificate))
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::domain::CallerName;
 
-    fn caller(name: &str) -> Caller {
+    /// A caller that nothing recognises yet, and that may have all that has no switch of its own.
+    pub(in crate::api) fn caller(name: &str) -> Caller {
         let viewer = Viewer {
             caller: CallerName::parse(name).unwrap(),
-            clients: Arc::default(),
-            shared: Arc::default(),
+            clients: Default::default(),
+            shared: Default::default(),
             sees_unlinked: false,
         };
         Caller {
@@ -149,50 +168,12 @@ mod tests {
             uid: None,
             gid: None,
             token: None,
+            san: None,
             rpcs: Rpcs::All,
             access_token: false,
             admin: false,
+            limits: CallerLimits::default(),
         }
-    }
-
-    fn callers() -> Callers {
-        Callers::new(vec![
-            Caller { uid: Some(7), gid: Some(50), ..caller("both") },
-            Caller { uid: Some(7), ..caller("user") },
-            Caller { gid: Some(50), ..caller("group") },
-            Caller { token: Some(TokenHash::of("t0ken")), ..caller("token") },
-        ])
-    }
-
-    fn recognised(peer: Peer, credentials: &[&str]) -> Option<String> {
-        let mut headers = HeaderMap::new();
-        for credential in credentials {
-            headers.append(AUTHORIZATION, credential.parse().unwrap());
-        }
-        callers().recognise(peer, &headers).map(|caller| caller.viewer.caller.to_string())
-    }
-
-    #[test]
-    fn a_unix_peer_is_the_first_caller_that_its_ids_fit() {
-        let unix = |uid, gid| recognised(Peer::Unix { uid, gid }, &[]);
-        assert_eq!(unix(7, 50).as_deref(), Some("both"));
-        assert_eq!(unix(7, 1).as_deref(), Some("user"));
-        assert_eq!(unix(1, 50).as_deref(), Some("group"));
-        assert_eq!(unix(1, 1), None);
-        assert_eq!(unix(0, 0), None, "root is nobody special");
-    }
-
-    #[test]
-    fn a_token_decides_wherever_it_comes_from() {
-        for peer in [Peer::Network, Peer::Unix { uid: 7, gid: 50 }] {
-            assert_eq!(recognised(peer, &["Bearer t0ken"]).as_deref(), Some("token"));
-            assert_eq!(recognised(peer, &["bearer t0ken"]).as_deref(), Some("token"));
-            for wrong in ["Bearer other", "Basic t0ken", "t0ken", "Bearer", "Bearer ", ""] {
-                assert_eq!(recognised(peer, &[wrong]), None, "{wrong:?}");
-            }
-            assert_eq!(recognised(peer, &["Bearer t0ken", "Bearer t0ken"]), None, "sent twice");
-        }
-        assert_eq!(recognised(Peer::Network, &[]), None);
     }
 
     #[test]

@@ -46,7 +46,8 @@ pub const fn code(reason: Reason) -> Code {
         Reason::ProviderError
         | Reason::ProviderUnreachable
         | Reason::StoreUnavailable
-        | Reason::ShuttingDown => Code::Unavailable,
+        | Reason::ShuttingDown
+        | Reason::CallerChanged => Code::Unavailable,
         Reason::RateLimited | Reason::Overloaded => Code::ResourceExhausted,
         Reason::ConsumerSuperseded => Code::Aborted,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,

@@ -14,18 +14,22 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::time::{self, Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{self, Instant},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     Code, Status,
     body::Body,
-    transport::server::{TcpConnectInfo, UdsConnectInfo},
+    transport::server::{TcpConnectInfo, TlsConnectInfo, UdsConnectInfo},
 };
 use tower::{Layer, Service};
 use tracing::Instrument;
 
 use super::{
-    caller::{Callers, Peer},
+    callers::{Callers, Known, Peer},
+    lasting::Lasting,
     status::{REASON_TRAILER, status},
     tally::Tally,
 };
@@ -46,7 +50,7 @@ const MAX_PATIENCE: Duration = Duration::from_secs(3600);
 /// Puts the door before every service.
 #[derive(Clone, Debug)]
 pub(super) struct DoorLayer {
-    callers: Arc<Callers>,
+    callers: Callers,
     calls: TaskTracker,
     stopping: CancellationToken,
     tally: Arc<Tally>,
@@ -61,7 +65,7 @@ impl DoorLayer {
         stopping: CancellationToken,
         tally: Arc<Tally>,
     ) -> Self {
-        Self { callers: Arc::new(callers), calls, stopping, tally }
+        Self { callers, calls, stopping, tally }
     }
 }
 
@@ -71,7 +75,7 @@ impl<S> Layer<S> for DoorLayer {
     fn layer(&self, inner: S) -> Door<S> {
         Door {
             inner,
-            callers: Arc::clone(&self.callers),
+            callers: self.callers.clone(),
             calls: self.calls.clone(),
             stopping: self.stopping.clone(),
             tally: Arc::clone(&self.tally),
@@ -83,7 +87,7 @@ impl<S> Layer<S> for DoorLayer {
 #[derive(Clone, Debug)]
 pub(super) struct Door<S> {
     inner: S,
-    callers: Arc<Callers>,
+    callers: Callers,
     calls: TaskTracker,
     stopping: CancellationToken,
     tally: Arc<Tally>,
@@ -91,21 +95,33 @@ pub(super) struct Door<S> {
 
 impl<S> Door<S> {
     /// Lets a request in with its caller, or says why not.
-    fn admit(&self, request: &mut http::Request<Body>) -> Result<(), Refusal> {
+    fn admit(&self, request: &mut http::Request<Body>) -> Result<Admission, Refusal> {
         let peer = peer(request.extensions());
-        let caller = self.callers.recognise(peer, request.headers()).ok_or(Reason::CallerUnknown)?;
+        let known = self.callers.recognise(&peer, request.headers()).ok_or(Reason::CallerUnknown)?;
         let (service, method) = called(request.uri());
-        if is_ours(service) && !caller.may(service, method) {
-            let (reason, caller) = (Reason::RpcNotGranted, &caller.viewer.caller);
+        if is_ours(service) && !known.caller.may(service, method) {
+            let (reason, caller) = (Reason::RpcNotGranted, &known.caller.viewer.caller);
             tracing::warn!(%reason, %caller, service, method, "a call that is not granted was refused");
             return Err(reason.into());
         }
         if self.stopping.is_cancelled() {
             return Err(Reason::ShuttingDown.into());
         }
-        request.extensions_mut().insert(caller);
-        Ok(())
+        let is_stream = self.tally.is_stream(service, method);
+        let places = if is_stream { &known.streams } else { &known.calls };
+        // A stream is no call that is in flight, nor the other way round: each has its own limit.
+        let place = Semaphore::try_acquire_owned(Arc::clone(places)).map_err(|_| Reason::Overloaded)?;
+        request.extensions_mut().insert(Arc::clone(&known));
+        Ok(Admission { known, place, is_stream })
     }
+}
+
+/// A call that was let in.
+struct Admission {
+    known: Arc<Known>,
+    /// One of those that its caller may have at a time.
+    place: OwnedSemaphorePermit,
+    is_stream: bool,
 }
 
 /// Service and method of a call.
@@ -121,10 +137,12 @@ fn is_ours(service: &str) -> bool {
 
 fn peer(extensions: &http::Extensions) -> Peer {
     let unix = extensions.get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-    match (unix, extensions.get::<TcpConnectInfo>()) {
-        (Some(peer), None) => Peer::Unix { uid: peer.uid(), gid: peer.gid() },
-        (None, _) | (Some(_), Some(_)) => Peer::Network,
+    if let (Some(peer), None) = (unix, extensions.get::<TcpConnectInfo>()) {
+        return Peer::Unix { uid: peer.uid(), gid: peer.gid() };
     }
+    let shown = extensions.get::<TlsConnectInfo<TcpConnectInfo>>().and_then(TlsConnectInfo::peer_certs);
+    // The first is the peer's own; those behind it say who issued it.
+    Peer::Network { certificate: shown.and_then(|certificates| certificates.first().cloned()) }
 }
 
 impl<S> Service<http::Request<Body>> for Door<S>
@@ -148,11 +166,14 @@ where
         let (tally, call) = (Arc::clone(&self.tally), self.tally.call(method));
         // What is logged about the call names it.
         let span = tracing::error_span!("call", method);
-        if let Err(refusal) = self.admit(&mut request) {
-            tally.add(call, refusal.reason);
-            let response = status(&refusal).into_http();
-            return Box::pin(async move { Ok(response) });
-        }
+        let admission = match self.admit(&mut request) {
+            Ok(admission) => admission,
+            Err(refusal) => {
+                tally.add(call, refusal.reason);
+                let response = status(&refusal).into_http();
+                return Box::pin(async move { Ok(response) });
+            }
+        };
         let deadline = deadline(request.headers());
         let patience = deadline - LAST_WORDS.min(deadline / 10);
         // A deadline of centuries is none.
@@ -171,7 +192,8 @@ where
                 Err(_) => status(&Reason::DeadlineExceeded.into()).into_http(),
             };
             tally.note(call, answer.headers());
-            Ok(answer)
+            let Admission { known, place, is_stream } = admission;
+            Ok(if is_stream { answer.map(|body| Lasting::body(body, place, &known.changed)) } else { answer })
         };
         Box::pin(answer.instrument(span))
     }
@@ -232,10 +254,7 @@ fn explain_transport_refusal(response: http::Response<Body>) -> http::Response<B
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        api::caller::{Caller, Rpcs, TokenHash},
-        domain::{CallerName, Viewer},
-    };
+    use crate::api::caller::{Caller, TokenHash, tests::caller};
 
     #[test]
     fn deadlines_are_read_as_grpc_writes_them() {
@@ -278,14 +297,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_not_answered_in_time_hears_why() {
-        let viewer = Viewer {
-            caller: CallerName::parse("checkout").unwrap(),
-            clients: Arc::default(),
-            shared: Arc::default(),
-            sees_unlinked: false,
-        };
-        let (uid, gid, token) = (None, None, Some(TokenHash::of("t0ken")));
-        let caller = Caller { viewer, uid, gid, token, rpcs: Rpcs::All, access_token: false, admin: false };
+        let caller = Caller { token: Some(TokenHash::of("t0ken")), ..caller("checkout") };
         let (calls, stopping) = (TaskTracker::new(), CancellationToken::new());
         let layer = DoorLayer::new(Callers::new(vec![caller]), calls, stopping, Arc::new(Tally::new()));
         let began = Instant::now();

@@ -7,7 +7,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::{
-    caller::Caller,
+    callers::Known,
     door::Patience,
     events::{self, event},
     explain::explanation,
@@ -33,8 +33,8 @@ type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Who calls; the door put him there.
 pub(super) fn viewer<T>(request: &Request<T>) -> Result<Viewer, Refusal> {
-    let caller = request.extensions().get::<Arc<Caller>>().ok_or(Reason::CallerUnknown)?;
-    Ok(caller.viewer.clone())
+    let known = request.extensions().get::<Arc<Known>>().ok_or(Reason::CallerUnknown)?;
+    Ok(known.caller.viewer.clone())
 }
 
 /// Until when the call waits in line; the door knows.

@@ -1,10 +1,11 @@
 //! gRPC: thin handlers between the contract and the flows.
 //!
-//! A call passes the `door` (who is it, may he: `caller`), is read into what cannot be wrong (`input`), goes through a flow,
+//! A call passes the `door` (who is it, may he: `callers`, `caller`), is read into what cannot be wrong (`input`), goes through a flow,
 //! and comes back as a message (`output`) or a status (`status`). `codec` encodes messages.
 
 mod admin;
 mod caller;
+mod callers;
 mod code;
 mod codec;
 mod door;
@@ -13,14 +14,17 @@ mod events;
 mod explain;
 mod input;
 mod integration;
+mod lasting;
 mod output;
 pub mod proto;
 mod server;
 mod status;
 mod tally;
+mod tls;
 
 pub use self::{
-    caller::{Caller, Callers, Rpcs, TokenHash},
+    caller::{Caller, CallerLimits, Rpcs, San, TokenHash},
+    callers::Callers,
     code::{code, code_name},
     server::{Api, GrpcServer, Health, assemble},
 };

@@ -2,8 +2,10 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
+use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, UnixListener},
+    sync::watch,
     time,
 };
 use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
@@ -17,7 +19,7 @@ use tower::layer::util::{Identity, Stack};
 
 use super::{
     admin::Admin,
-    caller::Callers,
+    callers::Callers,
     door::DoorLayer,
     integration::Integration,
     proto::{
@@ -25,6 +27,7 @@ use super::{
         integration_service_server::IntegrationServiceServer,
     },
     tally::Tally,
+    tls,
 };
 use crate::{domain::Clock, flows::Flows};
 
@@ -82,6 +85,21 @@ impl GrpcServer {
     ) -> Result<(), tonic::transport::Error> {
         let incoming = UnixListenerStream::new(listener).then(pause_after_error);
         self.router.serve_with_incoming_shutdown(incoming, shutdown).await
+    }
+
+    /// Serves TLS over TCP until `shutdown` resolves and the calls in flight have ended. Each handshake is under the
+    /// configuration that is in force when it begins; what is connected stays so.
+    ///
+    /// # Errors
+    /// When the listener fails for good.
+    pub async fn serve_tls(
+        self,
+        listener: TcpListener,
+        config: watch::Receiver<Arc<ServerConfig>>,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), tonic::transport::Error> {
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(pause_after_error);
+        self.router.serve_with_incoming_shutdown(tls::handshakes(incoming, config), shutdown).await
     }
 
     /// Serves plain TCP until `shutdown` resolves and the calls in flight have ended.

@@ -1,6 +1,9 @@
 //! Counts the calls that were answered with an error, by call and reason, since the start of the process.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use http::HeaderMap;
 use prost::Message;
@@ -14,6 +17,8 @@ use crate::domain::Reason;
 pub(super) struct Tally {
     /// The contract's calls by name, and an empty one for what is no call of the contract.
     calls: Vec<String>,
+    /// Those of them that are answered with a stream.
+    streams: BTreeSet<String>,
     /// One for each call and reason, call by call.
     counts: Vec<AtomicU64>,
 }
@@ -27,17 +32,30 @@ impl Tally {
     pub(super) fn new() -> Self {
         // That the descriptors can be read is seen to where the services are put together.
         let contract = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
-        let methods = contract.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+        let methods =
+            || contract.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
         let calls: Vec<String> =
-            methods.map(|method| method.name().to_owned()).chain([String::new()]).collect();
+            methods().map(|method| method.name().to_owned()).chain([String::new()]).collect();
+        let streams =
+            methods().filter(|method| method.server_streaming()).map(|method| method.name().to_owned());
+        let streams = streams.collect();
         let counts = (0..calls.len() * Reason::ALL.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { calls, counts }
+        Self { calls, streams, counts }
     }
 
     /// The call of that name; what is no call of the contract counts as one.
     pub(super) fn call(&self, name: &str) -> Call {
         let known = self.calls.iter().position(|known| known == name);
         Call(known.unwrap_or(self.calls.len().saturating_sub(1)))
+    }
+
+    /// Whether a call is answered with a stream. Of health and reflection all are but those that are named here.
+    pub(super) fn is_stream(&self, service: &str, method: &str) -> bool {
+        if service.starts_with("cairld.") {
+            self.streams.contains(method)
+        } else {
+            !matches!(method, "Check" | "List")
+        }
     }
 
     /// Counts an answer, if it is an error that carries a reason.

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::config;
+use super::{
+    config::{self, Config},
+    run::ProviderError,
+};
 use crate::{
     api::Caller,
     domain::{ApiKey, BudgetKind, BudgetTerms, ClientName, Clock, Moment, RunId, Viewer},
@@ -25,8 +28,17 @@ pub(super) fn store(
     RedbStore::open(Settings { path, cache_bytes, retention, keys: keys.ring() }, run, now)
 }
 
-/// A client with its way to the provider, and the callers that may use it.
-pub(super) fn client(
+/// The clients of a configuration, each with its way to the provider and the callers that may use it.
+pub(super) fn clients(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Client>, ProviderError> {
+    let assembled = config.clients.iter().map(|described| {
+        let name = described.name.to_string();
+        client(described.clone(), &config.callers, clock)
+            .map_err(|error| ProviderError { client: name, error })
+    });
+    assembled.collect()
+}
+
+fn client(
     client: config::Client,
     callers: &[config::Caller],
     clock: &Arc<dyn Clock>,
@@ -73,8 +85,14 @@ pub(super) fn client(
     })
 }
 
-/// A caller, knowing which of its clients are shared.
-pub(super) fn caller(caller: config::Caller, shared: &BTreeSet<ClientName>) -> Caller {
+/// The callers of a configuration, each knowing which of its clients are shared.
+pub(super) fn callers(config: &Config) -> Vec<Caller> {
+    let shared =
+        config.clients.iter().filter(|client| client.share).map(|client| client.name.clone()).collect();
+    config.callers.iter().map(|described| caller(described.clone(), &shared)).collect()
+}
+
+fn caller(caller: config::Caller, shared: &BTreeSet<ClientName>) -> Caller {
     let shared = caller.clients.intersection(shared).cloned().collect();
     Caller {
         viewer: Viewer {
@@ -86,8 +104,10 @@ pub(super) fn caller(caller: config::Caller, shared: &BTreeSet<ClientName>) -> C
         uid: caller.uid,
         gid: caller.gid,
         token: caller.token,
+        san: caller.san,
         rpcs: caller.rpcs,
         access_token: caller.access_token,
         admin: caller.admin,
+        limits: caller.limits,
     }
 }

@@ -21,8 +21,9 @@ use super::{
     dev,
     exit::{Failure, say, write_secret},
     listener::Listeners,
+    notify::notify,
     run::run,
-    signals::Stop,
+    signals::{Stop, reloads},
     telemetry,
 };
 use crate::{sandbox, store::MasterKey};
@@ -101,8 +102,8 @@ fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve { config } => {
             telemetry::start("info");
-            let config = configuration(&config)?;
-            in_runtime(serve(config))
+            let loaded = configuration(&config)?;
+            in_runtime(serve(loaded, config))
         }
         Command::Check { config } => {
             configuration(&config)?;
@@ -143,13 +144,13 @@ fn runtime() -> io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
-    let stop = Stop::on_signals()?;
+async fn serve(config: Config, path: PathBuf) -> Result<(), Failure> {
+    let (stop, reloads) = (Stop::on_signals()?, reloads(path)?);
     let bound = Listeners::bind(&config.grpc, &config.http).await;
     let listeners = bound.map_err(|error| Failure::new(ExitCode::Unavailable, error))?;
     notify(&[NotifyState::Status("opening the store")]);
     let ready = || notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
-    run(config, listeners, ready, async {
+    run(config, listeners, ready, reloads, async {
         stop.asked().await;
         notify(&[NotifyState::Stopping, NotifyState::Status("finishing calls in flight")]);
     })
@@ -157,15 +158,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells systemd, where it listens.
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "systemd could not be notified");
-    }
-}
-
 async fn serve_sandbox(listen: SocketAddr, daily_cap: Option<u32>) -> Result<(), Failure> {
-    let stop = Stop::on_signals()?;
+    let stop = Stop::on_signals_and_hang_up()?;
     let unavailable = |error: io::Error| Failure::new(ExitCode::Unavailable, format!("{listen}: {error}"));
     let listener = TcpListener::bind(listen).await.map_err(unavailable)?;
     let address = listener.local_addr().map_err(unavailable)?;

@@ -29,7 +29,7 @@ impl From<RunError> for Failure {
         let code = match &error {
             RunError::Store(OpenError::InUse { .. }) => ExitCode::TempFail,
             RunError::Store(OpenError::WrongKey { .. } | OpenError::NewerSchema { .. })
-            | RunError::Provider { .. } => ExitCode::Config,
+            | RunError::Provider(_) => ExitCode::Config,
             RunError::Store(OpenError::Damaged { .. } | OpenError::Io { .. }) | RunError::StoreEnded(_) => {
                 ExitCode::IoErr
             }

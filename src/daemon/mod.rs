@@ -6,7 +6,10 @@ pub mod command;
 pub mod config;
 mod dev;
 mod exit;
+mod housekeeping;
 mod listener;
+mod notify;
+mod reload;
 mod run;
 mod signals;
 mod telemetry;
@@ -14,5 +17,5 @@ mod telemetry;
 pub use self::{
     clock::SystemClock,
     listener::{BindError, Listeners},
-    run::{RunError, run},
+    run::{ProviderError, RunError, run},
 };

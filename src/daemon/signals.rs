@@ -1,6 +1,6 @@
 //! The signals that the process obeys.
 
-use std::process;
+use std::{path::PathBuf, process};
 
 use sysexits::ExitCode;
 use tokio::{
@@ -8,31 +8,40 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::exit::Failure;
+use futures_util::{
+    future,
+    stream::{self, Stream},
+};
+use sd_notify::NotifyState;
+
+use super::{
+    config::{Config, Environment, load},
+    exit::Failure,
+    notify::notify,
+};
 
 /// The signals to stop: the first asks, the second insists.
 pub(super) struct Stop(oneshot::Receiver<()>);
 
 impl Stop {
+    /// SIGTERM and SIGINT. SIGHUP is left to [`reloads`].
     pub(super) fn on_signals() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::new(ExitCode::OsErr, error));
-        let (mut terminate, mut interrupt) =
-            (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        let mut hang_up = listen(SignalKind::hangup())?;
-        tokio::spawn(async move {
-            while hang_up.recv().await.is_some() {
-                tracing::warn!(
-                    "SIGHUP changes nothing: the configuration is read at the start only; restart cairld"
-                );
-            }
-        });
+        Self::on(&[SignalKind::terminate(), SignalKind::interrupt()])
+    }
+
+    /// SIGTERM, SIGINT, and SIGHUP, for what has nothing to reload: its terminal has gone.
+    pub(super) fn on_signals_and_hang_up() -> Result<Self, Failure> {
+        Self::on(&[SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])
+    }
+
+    fn on(kinds: &[SignalKind]) -> Result<Self, Failure> {
+        let listen = |kind: &SignalKind| signal(*kind).map_err(|error| Failure::new(ExitCode::OsErr, error));
+        let mut signals = kinds.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
         let (sender, receiver) = oneshot::channel();
         tokio::spawn(async move {
             let mut next = async || {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
+                let any = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
+                future::select_all(any).await;
             };
             next().await;
             let _ = sender.send(());
@@ -47,4 +56,29 @@ impl Stop {
         // The sender lives as long as the runtime.
         let _ = self.0.await;
     }
+}
+
+/// SIGHUP: the configuration as it is then, where nothing is wrong with it; else the log tells what is.
+pub(super) fn reloads(config: PathBuf) -> Result<impl Stream<Item = Config>, Failure> {
+    let hang_ups = signal(SignalKind::hangup()).map_err(|error| Failure::new(ExitCode::OsErr, error))?;
+    Ok(stream::unfold((hang_ups, config), |(mut hang_ups, path)| async {
+        loop {
+            hang_ups.recv().await?;
+            // Together, as systemd's notify-reload wants it.
+            let moment = NotifyState::monotonic_usec_now().ok();
+            notify(&[NotifyState::Reloading].into_iter().chain(moment).collect::<Vec<_>>());
+            let file = path.clone();
+            let loaded = tokio::task::spawn_blocking(move || load(&file, &Environment::from_process())).await;
+            match loaded {
+                Ok(Ok(config)) => return Some((config, (hang_ups, path))),
+                Ok(Err(problems)) => {
+                    for problem in &problems {
+                        tracing::error!(%problem, "the configuration cannot be reloaded: all is as before");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "reading the configuration ended by a panic"),
+            }
+            notify(&[NotifyState::Ready]);
+        }
+    }))
 }

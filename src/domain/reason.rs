@@ -126,6 +126,8 @@ reasons! {
     ConsumerSuperseded = "CONSUMER_SUPERSEDED",
     /// No answer within the call's deadline. What was begun goes on.
     DeadlineExceeded = "DEADLINE_EXCEEDED",
+    /// What the caller may do was changed while the stream was open.
+    CallerChanged = "CALLER_CHANGED",
     /// This version does not serve the call, or does not know it.
     Unimplemented = "UNIMPLEMENTED",
 }
@@ -147,6 +149,7 @@ impl Reason {
                 | Self::Overloaded
                 | Self::StoreUnavailable
                 | Self::ShuttingDown
+                | Self::CallerChanged
         )
     }
 }

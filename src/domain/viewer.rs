@@ -8,7 +8,7 @@ use super::{
 };
 
 /// A caller of the daemon as far as the domain needs to know him.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Viewer {
     /// Who it is.
     pub caller: CallerName,

@@ -10,7 +10,7 @@ use super::{
     section::Section,
 };
 use crate::{
-    api::{Rpcs, TokenHash, proto::FILE_DESCRIPTOR_SET},
+    api::{CallerLimits, Rpcs, San, TokenHash, proto::FILE_DESCRIPTOR_SET},
     domain::{CallerName, ClientName},
 };
 
@@ -23,7 +23,7 @@ const ADMIN_SERVICE: &str = "AdminService";
 const ACCESS_TOKEN_RPC: &str = "GetAccessToken";
 
 /// A service that may ask the daemon.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Caller {
     /// Its name; unique.
     pub name: CallerName,
@@ -33,6 +33,8 @@ pub struct Caller {
     pub gid: Option<u32>,
     /// Hash of its bearer token.
     pub token: Option<TokenHash>,
+    /// A name in its certificate, over TLS.
+    pub san: Option<San>,
     /// The clients that it may use; each is configured. May be empty for an `admin`.
     pub clients: BTreeSet<ClientName>,
     /// What it may ask for.
@@ -43,6 +45,8 @@ pub struct Caller {
     pub access_token: bool,
     /// Whether it may use the `AdminService`.
     pub admin: bool,
+    /// How much it may have at a time.
+    pub limits: CallerLimits,
 }
 
 impl Caller {
@@ -89,31 +93,32 @@ fn caller(
     let uid = section.integer("uid", 0, u32::MAX - 1);
     let gid = section.integer("gid", 0, u32::MAX - 1);
     let token = secret_file::optional(&mut section, TOKEN).and_then(|secret| token(&section, &secret));
-    section.refuse(
-        "san",
-        "certificates of callers are not supported yet; remove this key, and recognise the caller by uid, gid or \
-         token_file",
-    );
+    let san = section.parsed("san", |text| San::parse(text).map_err(|must_be| format!("must be {must_be}")));
     let ways = ["uid", "gid", TOKEN.inline, TOKEN.file, TOKEN.credential, "san"];
     if !ways.iter().any(|key| section.has(key)) {
-        section
-            .problem("uid", "no way to recognise this caller: give uid, gid, token_file or token_credential");
+        section.problem(
+            "uid",
+            "no way to recognise this caller: give uid, gid, san, token_file or token_credential",
+        );
     }
     let events = section.boolean("events").unwrap_or(false);
     let access_token = section.boolean("access_token").unwrap_or(false);
     let admin = section.boolean("admin").unwrap_or(false);
     let clients = granted_clients(&mut section, clients, admin);
     let rpcs = rpcs(&mut section, methods, admin, access_token);
+    let limits = limits(section.table("limits"));
     let caller = name.zip(rpcs).map(|(name, rpcs)| Caller {
         name,
         uid,
         gid,
         token,
+        san,
         clients,
         rpcs,
         events,
         access_token,
         admin,
+        limits,
     });
     if let Some(caller) = &caller {
         refuse_twins(&section, caller, earlier);
@@ -150,6 +155,10 @@ fn refuse_twins(section: &Section<'_>, caller: &Caller, earlier: &[Caller]) {
             )
         };
         section.problem(key, message);
+    }
+    if let Some(other) = earlier.iter().find(|other| caller.san.is_some() && other.san == caller.san) {
+        let message = format!("caller \"{}\" has the same name; each caller needs its own", other.name);
+        section.problem("san", message);
     }
     let same_token =
         |other: &&Caller| matches!((&other.token, &caller.token), (Some(a), Some(b)) if a.matches(b));
@@ -226,6 +235,17 @@ fn rpcs(
         section.document().problem(&item.at, message);
     }
     Some(if all { Rpcs::All } else { Rpcs::Named(named) })
+}
+
+fn limits(mut section: Section<'_>) -> CallerLimits {
+    let default = CallerLimits::default();
+    let mut limit = |key, most, default| section.integer(key, 1, most).unwrap_or(default);
+    let limits = CallerLimits {
+        concurrent_calls: limit("concurrent_calls", 100_000, default.concurrent_calls),
+        streams: limit("streams", 1_000_000, default.streams),
+    };
+    section.finish();
+    limits
 }
 
 /// The contract's RPCs, and whether each is the administrators'.

@@ -2,8 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Read,
-    path::Path,
     time::Duration,
 };
 
@@ -11,7 +9,8 @@ use url::Url;
 
 use super::{
     address,
-    secret_file::{self, Secret, SecretKeys, explain, open, plain_path},
+    certificates::certificates,
+    secret_file::{self, Secret, SecretKeys},
     section::Section,
     value::duration,
 };
@@ -24,8 +23,6 @@ const OWN_PARAMETERS: [&str; 6] =
 const TEST_KEY: &str = "cairl_test_";
 /// What keys for real users begin with.
 const LIVE_KEY: &str = "cairl_live_";
-/// Longest file of certificates worth reading, bytes.
-const LONGEST_BUNDLE: u64 = 4 * 1024 * 1024;
 
 const CLIENT_ID: SecretKeys =
     SecretKeys { inline: "client_id", file: "client_id_file", credential: "client_id_credential" };
@@ -43,7 +40,7 @@ const WEBHOOK_SECRETS: SecretKeys = SecretKeys {
 };
 
 /// One registration with the provider.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Client {
     /// Its name; unique.
     pub name: ClientName,
@@ -160,11 +157,7 @@ fn client(mut section: Section<'_>, names: &mut BTreeSet<ClientName>) -> Option<
     let share = section.boolean("share");
     let issuer = section.parsed("issuer", |text| address::secure(text).map(|_| text.to_owned()));
     let authorize_params = authorize_params(&mut section);
-    let ca_pem = section.string("ca_file").and_then(|file| {
-        let path = section.document().resolve(file.value);
-        let pem = plain_path(file.value).and_then(|()| certificates(&path));
-        pem.map_err(|message| section.document().problem(&file.at, message)).ok()
-    });
+    let ca = certificates(&mut section, "ca_file", "root certificates");
     let proxy = section.parsed("proxy", address::proxy);
     let timeouts = timeouts(section.table("timeouts"));
     let limits = limits(section.table("limits"));
@@ -191,7 +184,7 @@ fn client(mut section: Section<'_>, names: &mut BTreeSet<ClientName>) -> Option<
         issuer,
         authorize_params,
         test_mode: key.starts_with(TEST_KEY),
-        ca_pem,
+        ca_pem: ca.map(|certificates| certificates.pem),
         proxy,
         timeouts,
         limits,
@@ -260,25 +253,6 @@ fn authorize_params(section: &mut Section<'_>) -> BTreeMap<String, String> {
         }
     }
     params
-}
-
-fn certificates(path: &Path) -> Result<Vec<u8>, String> {
-    let name = path.display();
-    let file = open(path).map_err(|error| explain(path, &error))?;
-    let metadata = file.metadata().map_err(|error| explain(path, &error))?;
-    if !metadata.is_file() {
-        return Err(format!("{name}: not a regular file; name a PEM file of root certificates"));
-    }
-    let mut pem = Vec::new();
-    file.take(LONGEST_BUNDLE + 1).read_to_end(&mut pem).map_err(|error| explain(path, &error))?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
-    if certificates.is_empty() || pem.len() as u64 > LONGEST_BUNDLE {
-        return Err(format!(
-            "{name}: holds no certificate that can be read; it must be a PEM file (-----BEGIN CERTIFICATE-----) of up \
-             to 4 MiB"
-        ));
-    }
-    Ok(pem)
 }
 
 fn timeouts(mut section: Section<'_>) -> Timeouts {

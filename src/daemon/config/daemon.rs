@@ -18,9 +18,9 @@ const LONGEST_SOCKET_PATH: usize = 107;
 pub struct Grpc {
     /// The Unix socket's path, up to 107 bytes.
     pub unix: Option<PathBuf>,
-    /// The TCP address, of loopback as long as TLS is not supported.
+    /// The TCP address; of loopback where TCP is plain.
     pub tcp: Option<SocketAddr>,
-    /// Whether TCP without TLS was allowed; always where `tcp` is set.
+    /// Whether TCP without TLS was allowed; always where `tcp` is set and has no TLS.
     pub insecure: bool,
 }
 
@@ -61,7 +61,8 @@ impl Keys {
     }
 }
 
-pub(super) fn grpc(root: &mut Section<'_>) -> Grpc {
+/// Reads `[grpc]`, but for `tls`, which hangs on how callers are recognised.
+pub(super) fn grpc<'d>(root: &mut Section<'d>) -> (Grpc, Option<Section<'d>>) {
     const REMEDY: &str = "say where callers reach the daemon: unix = \"/run/cairld/cairld.sock\", or tcp";
     let mut section = root.table("grpc");
     if !section.has("tcp") {
@@ -79,15 +80,19 @@ pub(super) fn grpc(root: &mut Section<'_>) -> Grpc {
     let unix = unix.map(|path| section.document().resolve(&path));
     let insecure = section.boolean("insecure").unwrap_or(false);
     let tcp = section.parsed("tcp", address);
-    section.refuse(
-        "tls",
-        "TLS is not supported by this version; remove it, and use unix, or tcp on loopback with insecure = true",
-    );
-    if let Some(tcp) = tcp {
+    let has_tls = section.has("tls");
+    let tls = has_tls.then(|| section.table("tls"));
+    if has_tls && insecure {
+        section.problem("insecure", "is for TCP without TLS; remove it, or remove tls");
+    }
+    if has_tls && !section.has("tcp") {
+        section.problem("tls", "is for TCP: say where with tcp, or remove it");
+    }
+    if let Some(tcp) = tcp.filter(|_| !has_tls) {
         if !tcp.ip().to_canonical().is_loopback() {
             section.problem(
                 "tcp",
-                "must be a loopback address, 127.0.0.1 or [::1]: without TLS, tokens and claims could be read on the \
+                "must be a loopback address, 127.0.0.1 or [::1]: without tls, tokens and claims could be read on the \
                  network",
             );
         }
@@ -95,12 +100,12 @@ pub(super) fn grpc(root: &mut Section<'_>) -> Grpc {
             section.problem(
                 "tcp",
                 "is TCP without TLS: any process of this host can connect to it, or take its place while cairld is \
-                 down; set insecure = true to accept that, or use unix",
+                 down; set tls, or insecure = true to accept that, or use unix",
             );
         }
     }
     section.finish();
-    Grpc { unix, tcp, insecure }
+    (Grpc { unix, tcp, insecure }, tls)
 }
 
 pub(super) fn http(root: &mut Section<'_>) -> Http {

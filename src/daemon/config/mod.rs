@@ -5,6 +5,7 @@
 
 mod address;
 mod caller;
+mod certificates;
 mod client;
 mod daemon;
 mod document;
@@ -13,6 +14,7 @@ mod secret_file;
 mod section;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod value;
 
 use std::{
@@ -26,6 +28,7 @@ pub use self::{
     client::{Client, Endpoints, Limits, Timeouts},
     daemon::{Grpc, Http, Keys, StoreConfig},
     problem::{Problem, Problems},
+    tls::Tls,
 };
 use self::{document::Document, section::Section};
 
@@ -52,6 +55,8 @@ impl Environment {
 pub struct Config {
     /// Where callers reach the daemon.
     pub grpc: Grpc,
+    /// What callers over TCP are shown; none where TCP is plain.
+    pub tls: Option<Tls>,
     /// What is served over plain HTTP.
     pub http: Http,
     /// What is kept, and where.
@@ -117,13 +122,14 @@ impl Config {
     }
 
     fn read_sections(mut root: Section<'_>) -> Option<Self> {
-        let grpc = daemon::grpc(&mut root);
+        let (grpc, tls) = daemon::grpc(&mut root);
         let http = daemon::http(&mut root);
         let store = daemon::store(&mut root);
         let keys = daemon::keys(&mut root);
         let (clients, names) = client::clients(&mut root);
         let callers = caller::callers(&mut root, &names);
+        let tls = tls::tls(&root, tls, &callers);
         root.finish();
-        Some(Self { grpc, http, store: store?, keys: keys?, clients, callers })
+        Some(Self { grpc, tls, http, store: store?, keys: keys?, clients, callers })
     }
 }

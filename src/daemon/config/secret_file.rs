@@ -40,21 +40,43 @@ pub(super) struct Secret {
     pub(super) path: PathBuf,
 }
 
+/// What a secret's file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// One line of text; the end of the line is not part of it.
+    Line,
+    /// PEM (RFC 7468), taken as it is.
+    Pem,
+}
+
 /// One secret, or none where neither key is given.
 pub(super) fn optional(section: &mut Section<'_>, keys: SecretKeys) -> Option<Secret> {
-    refuse_inline(section, keys);
-    let (file, credential) = (section.string(keys.file), section.string(keys.credential));
-    refuse_both(section, keys);
-    match (file, credential) {
-        (Some(file), None) => read_file(section, file),
-        (None, Some(credential)) => read_credential(section, credential),
-        (Some(_), Some(_)) | (None, None) => None,
-    }
+    one(section, keys, Form::Line)
 }
 
 /// One secret, reported as missing where neither key is given.
 pub(super) fn required(section: &mut Section<'_>, keys: SecretKeys) -> Option<Secret> {
-    let secret = optional(section, keys);
+    required_of(section, keys, Form::Line)
+}
+
+/// One secret in PEM, reported as missing where neither key is given.
+pub(super) fn required_pem(section: &mut Section<'_>, keys: SecretKeys) -> Option<Secret> {
+    required_of(section, keys, Form::Pem)
+}
+
+fn one(section: &mut Section<'_>, keys: SecretKeys, form: Form) -> Option<Secret> {
+    refuse_inline(section, keys);
+    let (file, credential) = (section.string(keys.file), section.string(keys.credential));
+    refuse_both(section, keys);
+    match (file, credential) {
+        (Some(file), None) => read_file(section, file, form),
+        (None, Some(credential)) => read_credential(section, credential, form),
+        (Some(_), Some(_)) | (None, None) => None,
+    }
+}
+
+fn required_of(section: &mut Section<'_>, keys: SecretKeys, form: Form) -> Option<Secret> {
+    let secret = one(section, keys, form);
     if ![keys.inline, keys.file, keys.credential].iter().any(|key| section.has(key)) {
         section.missing(keys.file, &remedy(keys));
     }
@@ -66,10 +88,13 @@ pub(super) fn list(section: &mut Section<'_>, keys: SecretKeys) -> Vec<Secret> {
     refuse_inline(section, keys);
     let (files, credentials) = (section.strings(keys.file), section.strings(keys.credential));
     refuse_both(section, keys);
-    let files = files.into_iter().flatten().filter_map(|file| read_file(section, file));
+    let files = files.into_iter().flatten().filter_map(|file| read_file(section, file, Form::Line));
     let mut secrets: Vec<_> = files.collect();
     secrets.extend(
-        credentials.into_iter().flatten().filter_map(|credential| read_credential(section, credential)),
+        credentials
+            .into_iter()
+            .flatten()
+            .filter_map(|credential| read_credential(section, credential, Form::Line)),
     );
     secrets
 }
@@ -96,13 +121,13 @@ fn with_end<'d>(
     section: &Section<'d>,
     item: Item<'d>,
     key: &'static str,
-    read: impl Fn(&Section<'d>, Found<&str>) -> Option<Secret>,
+    read: impl Fn(&Section<'d>, Found<&str>, Form) -> Option<Secret>,
 ) -> Option<(Secret, Option<Timestamp>)> {
     match item {
-        Item::Text(name) => Some((read(section, name)?, None)),
+        Item::Text(name) => Some((read(section, name, Form::Line)?, None)),
         Item::Table(mut entry) => {
             entry.missing(key, "name the secret");
-            let secret = entry.string(key).and_then(|name| read(section, name));
+            let secret = entry.string(key).and_then(|name| read(section, name, Form::Line));
             let has_end = entry.has("until");
             let until = entry.parsed("until", instant);
             entry.finish();
@@ -134,7 +159,7 @@ fn refuse_both(section: &Section<'_>, keys: SecretKeys) {
     }
 }
 
-fn read_file(section: &Section<'_>, Found { value, at }: Found<&str>) -> Option<Secret> {
+fn read_file(section: &Section<'_>, Found { value, at }: Found<&str>, form: Form) -> Option<Secret> {
     let path = match plain_path(value) {
         Ok(()) => section.document().resolve(value),
         Err(message) => {
@@ -142,11 +167,11 @@ fn read_file(section: &Section<'_>, Found { value, at }: Found<&str>) -> Option<
             return None;
         }
     };
-    let text = read(&path, Guard::Mode { user: rustix::process::geteuid().as_raw() });
+    let text = read(&path, Guard::Mode { user: rustix::process::geteuid().as_raw() }, form);
     keep(section, at, path, text)
 }
 
-fn read_credential(section: &Section<'_>, Found { value, at }: Found<&str>) -> Option<Secret> {
+fn read_credential(section: &Section<'_>, Found { value, at }: Found<&str>, form: Form) -> Option<Secret> {
     let plain = !value.is_empty()
         && value != "."
         && !value.contains("..")
@@ -163,7 +188,7 @@ fn read_credential(section: &Section<'_>, Found { value, at }: Found<&str>) -> O
     };
     match path {
         Ok(path) => {
-            let text = read(&path, Guard::Systemd);
+            let text = read(&path, Guard::Systemd, form);
             keep(section, at, path, text)
         }
         Err(message) => {
@@ -208,8 +233,8 @@ enum Guard {
     Systemd,
 }
 
-/// Reads one line of text out of a file that nobody else can read; or says what is wrong and what to do.
-fn read(path: &Path, guard: Guard) -> Result<Zeroizing<String>, String> {
+/// Reads a file that nobody else can read; or says what is wrong and what to do.
+fn read(path: &Path, guard: Guard, form: Form) -> Result<Zeroizing<String>, String> {
     let name = path.display();
     let file = open(path).map_err(|error| explain(path, &error))?;
     let metadata = file.metadata().map_err(|error| explain(path, &error))?;
@@ -220,17 +245,23 @@ fn read(path: &Path, guard: Guard) -> Result<Zeroizing<String>, String> {
         check_guarded(path, metadata.uid(), metadata.mode(), user)?;
     }
     if metadata.len() > LONGEST {
-        return Err(format!("{name}: over 64 KiB; a secret is one line of text"));
+        return Err(format!("{name}: over 64 KiB; this is no secret"));
     }
     // Reserved at once, so that no copy is left behind by growing.
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(LONGEST).unwrap_or_default() + 1));
     file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| explain(path, &error))?;
     if bytes.len() as u64 > LONGEST {
-        return Err(format!("{name}: over 64 KiB; a secret is one line of text"));
+        return Err(format!("{name}: over 64 KiB; this is no secret"));
     }
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| format!("{name}: not UTF-8; a secret is one line of text"))?
-        .trim_end_matches(['\r', '\n']);
+    let text = std::str::from_utf8(&bytes).map_err(|_| format!("{name}: not UTF-8; a secret is text"))?;
+    match form {
+        Form::Line => one_line(path, text),
+        Form::Pem => Ok(Zeroizing::new(text.to_owned())),
+    }
+}
+
+fn one_line(path: &Path, text: &str) -> Result<Zeroizing<String>, String> {
+    let (name, text) = (path.display(), text.trim_end_matches(['\r', '\n']));
     if text.is_empty() {
         return Err(format!("{name}: empty; write the secret into it"));
     }

@@ -3,6 +3,7 @@
 mod documentation;
 mod robust;
 mod rules;
+mod tls;
 
 use std::{
     fs,

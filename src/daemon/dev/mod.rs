@@ -54,7 +54,7 @@ pub(super) struct Options {
 
 /// Runs both until interrupted.
 pub(super) async fn dev(options: Options) -> Result<(), Failure> {
-    let stop = Stop::on_signals()?;
+    let stop = Stop::on_signals_and_hang_up()?;
     let temporary = tempfile::Builder::new().prefix("cairld-dev-").tempdir();
     let temporary = temporary.map_err(|error| cannot(Path::new("a temporary folder"), &error))?;
     let folder = options.data.clone().unwrap_or_else(|| temporary.path().to_owned());
@@ -84,11 +84,12 @@ pub(super) async fn dev(options: Options) -> Result<(), Failure> {
     let callback_page = callback::serve(callback_listener, Commands::new(&files, &addresses));
 
     let (ready, is_ready) = oneshot::channel();
+    let mut ready = Some(ready);
     let say_ready = move || {
         // Without an ear for it, the greeting below has ended already.
-        let _ = ready.send(());
+        let _ = ready.take().map(|ready| ready.send(()));
     };
-    let daemon = run(config, listeners, say_ready, stop.asked());
+    let daemon = run(config, listeners, say_ready, tokio_stream::empty(), stop.asked());
     let greeting = async {
         if is_ready.await.is_ok() {
             greet(&files, &addresses).await?;

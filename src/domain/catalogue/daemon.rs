@@ -169,8 +169,10 @@ pub(super) const ENTRIES: &[Entry] = &[
     // The daemon's own state.
     own(
         Reason::Overloaded,
-        "The daemon has more waiting than it takes.",
-        "Repeat the same call after the retry delay. If it stays, the disk under store.path is too slow for the load: look \
+        "The daemon has more waiting than it takes, or this caller has more calls, streams or pending sessions than its \
+         limits.",
+        "Repeat the same call after the retry delay. If it stays, let the caller have fewer at a time, or raise its limits in \
+         the configuration; where other callers are refused as well, the disk under store.path is too slow for the load: look \
          at its write latency.",
     ),
     own(
@@ -178,6 +180,11 @@ pub(super) const ENTRIES: &[Entry] = &[
         "The store takes no writes at present.",
         "Operator: `cairlctl status` and the log say why. Free or mend the disk under store.path, then restart cairld: it \
          takes no writes before that. Caller: repeat the same call after the retry delay.",
+    ),
+    general(
+        Reason::CallerChanged,
+        "What this caller may do was changed while the stream was open.",
+        "Open the stream anew: it begins with what the caller may do now.",
     ),
     own(
         Reason::ShuttingDown,

@@ -69,7 +69,7 @@ impl Daemon {
         let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-                if event["message"] == "serving gRPC on TCP" {
+                if event["message"].as_str().is_some_and(|said| said.starts_with("serving gRPC on TCP")) {
                     let _ = addresses.send(event["address"].as_str().unwrap_or_default().to_owned());
                 }
                 let mut text = for_reader.text.lock().unwrap();

@@ -43,7 +43,11 @@ impl Client {
     }
 
     async fn connect(endpoint: Endpoint, token: Option<&str>) -> Self {
-        let channel = endpoint.connect().await.unwrap();
+        Self::over(endpoint.connect().await.unwrap(), token)
+    }
+
+    /// The same over a connection that is there.
+    pub fn over(channel: Channel, token: Option<&str>) -> Self {
         Self {
             integration: IntegrationServiceClient::new(channel.clone()),
             admin: AdminServiceClient::new(channel.clone()),

@@ -1,5 +1,6 @@
 //! A sandbox of the provider, a real daemon beside it, and clients of both.
 
+mod authority;
 mod daemon;
 mod grpc;
 pub mod http;
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 use tonic::Status;
 
 pub use self::{
+    authority::{Authority, Issued},
     daemon::{Daemon, cairlctl, cairld, output, read_until, send_signal},
     grpc::{Client, Refused, refused},
     provider::{CLIENT_ID, Provider, parameter},

@@ -5,8 +5,20 @@ use crate::daemon::config::document::Document;
 
 const TEXT: &str = include_str!("../../../../docs/cairld.toml");
 /// Keys that have no default; what is commented out is an example.
-const WITHOUT_DEFAULT: [&str; 8] =
-    ["tcp", "webhooks", "api_key_file", "issuer", "ca_file", "proxy", "gid", "token_file"];
+const WITHOUT_DEFAULT: [&str; 12] = [
+    "tcp",
+    "tls.cert_file",
+    "tls.key_file",
+    "tls.client_ca_file",
+    "webhooks",
+    "api_key_file",
+    "issuer",
+    "ca_file",
+    "proxy",
+    "gid",
+    "san",
+    "token_file",
+];
 
 /// The host that the file is written for, and the file as it reads there.
 fn host() -> (Host, String) {
@@ -18,6 +30,10 @@ fn host() -> (Host, String) {
     host.secret("secrets/shop.api_key", "CANARY-api\n");
     host.secret("secrets/checkout.token", TOKEN);
     host.file("ca.pem", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n", 0o644);
+    let (certificate, key) = tls::certificate("cairld.internal");
+    host.file("tls/server.crt", &certificate, 0o644);
+    host.file("tls/callers-ca.crt", &certificate, 0o644);
+    host.secret("tls/server.key", &key);
     let folder = format!("{}/", host.folder.path().display());
     (host, TEXT.replace("/etc/cairld/", &folder))
 }
@@ -34,6 +50,11 @@ fn uncomment(text: &str, pick: impl Fn(&str) -> bool) -> String {
         Some(_) | None => line,
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The file with all its examples in force; secrets are files in it.
+fn examples(text: &str) -> String {
+    uncomment(text, |key| !key.ends_with("credential") && !key.ends_with("credentials"))
 }
 
 #[test]
@@ -58,15 +79,15 @@ fn what_is_commented_out_is_the_default() {
 #[test]
 fn its_examples_are_right() {
     let (host, text) = host();
-    let examples = uncomment(&text, |key| !key.ends_with("credential") && !key.ends_with("credentials"));
-    let config = host.good(&examples.replace("insecure = false", "insecure = true"));
+    let config = host.good(&examples(&text));
     assert!(config.clients[0].ca_pem.is_some() && config.callers[0].token.is_some());
+    assert!(config.tls.is_some() && config.callers[0].san.is_some());
 }
 
 #[test]
 fn it_has_every_key_and_no_other() {
     let (host, text) = host();
-    let path = host.path("cairld.toml");
+    let (text, path) = (examples(&text), host.path("cairld.toml"));
     let document = Document::new(&text, &path, &host.environment);
     assert!(Config::read(&document).is_some());
     let known = document.asked.borrow();

@@ -20,13 +20,12 @@ fn listeners() {
         ("unix = \"\"", "grpc.unix", "must be a path"),
         ("unix = 5", "grpc.unix", "must be a string in quotes, not an integer"),
         (&long, "grpc.unix", "107 bytes"),
-        ("tcp = \"127.0.0.1:50051\"", "grpc.tcp", "set insecure = true"),
+        ("tcp = \"127.0.0.1:50051\"", "grpc.tcp", "set tls, or insecure = true"),
         ("tcp = \"0.0.0.0:1\"\ninsecure = true", "grpc.tcp", "must be a loopback address"),
         ("tcp = \"[::ffff:192.0.2.1]:1\"\ninsecure = true", "grpc.tcp", "must be a loopback address"),
         ("tcp = \"localhost:1\"\ninsecure = true", "grpc.tcp", "an IP address and a port"),
         ("tcp = 50051", "grpc.tcp", "must be a string in quotes"),
         ("insecure = \"yes\"", "grpc.insecure", "must be true or false, not a string"),
-        ("tls = { cert_file = \"x\" }", "grpc.tls", "TLS is not supported by this version"),
         ("tpc = \"x\"", "grpc.tpc", "unknown key; did you mean `tcp`?"),
     ] {
         wrong(&host, Lines { grpc: lines, ..Lines::default() }, key, words);
@@ -178,7 +177,12 @@ fn callers() {
         ("-uid\ntoken = \"CANARY\"", checkout("token"), "secrets are files"),
         ("token_file = \"short\"", checkout("token_file"), "32 characters or more"),
         ("token_file = \"spaced\"", checkout("token_file"), "without spaces"),
-        ("-uid\nsan = \"shop.example\"", checkout("san"), "not supported yet"),
+        ("-uid\nsan = \"*.shop.example\"", checkout("san"), "must be a DNS name or a URI"),
+        ("-uid\nsan = \"127.0.0.1\"", checkout("san"), "must be a DNS name or a URI"),
+        ("-uid\nsan = \"spiffe://shop example\"", checkout("san"), "must be a DNS name or a URI"),
+        ("limits = { concurrent_calls = 0 }", checkout("limits.concurrent_calls"), "from 1 to 100000"),
+        ("limits = { streams = 1000001 }", checkout("limits.streams"), "from 1 to 1000000"),
+        ("limits = { calls = 1 }", checkout("limits.calls"), "unknown key"),
         ("-clients", checkout("clients"), "is missing"),
         ("clients = []", checkout("clients"), "is empty"),
         (

@@ -1,0 +1,48 @@
+//! Files of certificates, PEM (RFC 7468).
+
+use std::{io::Read, path::Path};
+
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+use super::{
+    secret_file::{explain, open, plain_path},
+    section::Section,
+};
+
+/// Longest file of certificates worth reading, bytes.
+const LONGEST: u64 = 4 * 1024 * 1024;
+
+/// What a file of certificates holds; at least one.
+pub(super) struct Certificates {
+    /// Each of them.
+    pub(super) list: Vec<CertificateDer<'static>>,
+    /// All of them as they stand in the file.
+    pub(super) pem: Vec<u8>,
+}
+
+/// Reads the file that a key names, where it is there; `what` says what is in it.
+pub(super) fn certificates(section: &mut Section<'_>, key: &'static str, what: &str) -> Option<Certificates> {
+    let file = section.string(key)?;
+    let path = section.document().resolve(file.value);
+    let certificates = plain_path(file.value).and_then(|()| read(&path, what));
+    certificates.map_err(|message| section.document().problem(&file.at, message)).ok()
+}
+
+fn read(path: &Path, what: &str) -> Result<Certificates, String> {
+    let name = path.display();
+    let file = open(path).map_err(|error| explain(path, &error))?;
+    let metadata = file.metadata().map_err(|error| explain(path, &error))?;
+    if !metadata.is_file() {
+        return Err(format!("{name}: not a regular file; name a PEM file of {what}"));
+    }
+    let mut pem = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut pem).map_err(|error| explain(path, &error))?;
+    let list = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().unwrap_or_default();
+    if list.is_empty() || pem.len() as u64 > LONGEST {
+        return Err(format!(
+            "{name}: holds no certificate that can be read; it must be a PEM file (-----BEGIN CERTIFICATE-----) of up \
+             to 4 MiB"
+        ));
+    }
+    Ok(Certificates { list, pem })
+}

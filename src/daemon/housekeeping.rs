@@ -1,0 +1,69 @@
+//! What goes on beside the calls for as long as the daemon runs.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{task::JoinSet, time};
+
+use crate::{api::Health, flows::Flows, store::Store};
+
+/// How often time is swept up.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How often the store is asked whether it takes writes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Starts all of it. None ends by itself.
+pub(super) fn start(flows: &Arc<Flows>, store: Arc<dyn Store>, health: Health) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(sweep(Arc::clone(flows)));
+    let revoking = Arc::clone(flows);
+    tasks.spawn(async move { revoking.revoke_waiting().await });
+    let reconciling = Arc::clone(flows);
+    tasks.spawn(async move { reconciling.reconcile().await });
+    tasks.spawn(watch_store(store, health));
+    tasks
+}
+
+/// Writes down what time has ended, and removes what is old, sessions and events.
+async fn sweep(flows: Arc<Flows>) {
+    let mut ticks = time::interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match flows.sweep().await {
+            Ok(swept) if swept.ended + swept.removed > 0 => {
+                tracing::info!(ended = swept.ended, removed = swept.removed, "swept");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the sweep stopped early; it goes on at the next turn"),
+        }
+        match flows.trim_events().await {
+            Ok(trimmed) if trimmed.unread > 0 => tracing::error!(
+                removed = trimmed.removed,
+                unread = trimmed.unread,
+                "events went that a consumer had not acknowledged: store.unread_event_size is reached; see to the \
+                 consumer, or delete it"
+            ),
+            Ok(trimmed) if trimmed.removed > 0 => {
+                tracing::info!(removed = trimmed.removed, "old events went")
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%error, "trimming events stopped early; it goes on at the next turn")
+            }
+        }
+    }
+}
+
+/// Lets the health follow the store: a daemon whose store takes no writes does not serve.
+async fn watch_store(store: Arc<dyn Store>, health: Health) {
+    let mut ticks = time::interval(LOOK_EVERY);
+    let mut was_writable = true;
+    loop {
+        ticks.tick().await;
+        let is_writable = store.status().unwritable.is_none();
+        if is_writable != was_writable {
+            health.set(is_writable).await;
+            was_writable = is_writable;
+        }
+    }
+}
