@@ -10,7 +10,7 @@ use clap::{
 };
 
 pub(super) use self::events::{Acknowledge, EventsCommand, Forget, ListEvents, WatchEvents};
-use super::{connect::Target, exit::EXIT_CODES};
+use super::{endpoint::Target, exit::EXIT_CODES};
 use crate::domain::Stage;
 
 /// Longest deadline of one call.
@@ -20,7 +20,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug, Parser)]
 #[command(name = "cairlctl", version, after_help = EXIT_CODES)]
 pub(super) struct Args {
-    /// Where the daemon listens: `unix:/path`, or `http://127.0.0.1:50051` on this host
+    /// Where the daemon listens: `unix:/path`, `https://host:port`, or `http://127.0.0.1:50051` on this host
     #[arg(long, global = true, env = "CAIRLD_ENDPOINT", default_value = "unix:/run/cairld/cairld.sock")]
     pub(super) endpoint: Target,
 
@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// Needed where the daemon does not know the caller by its user or group.
     #[arg(long, global = true, env = "CAIRLD_TOKEN_FILE", value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) tls: TlsFiles,
 
     /// Print the daemon's answer as proto3 JSON, a watch one object on each line; errors as a JSON object
     #[arg(long, global = true)]
@@ -41,6 +44,20 @@ pub(super) struct Args {
     /// What to do.
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+/// What a connection over TLS needs.
+#[derive(Debug, Default, Group)]
+pub(super) struct TlsFiles {
+    /// With https: PEM file of the authority that issues the daemon's certificate
+    #[arg(long, global = true, env = "CAIRLD_CA", value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// With https: PEM file of this caller's certificate, where the daemon knows the caller by it
+    #[arg(long, global = true, env = "CAIRLD_CERT", value_name = "FILE", requires = "key")]
+    pub(super) cert: Option<PathBuf>,
+    /// The key of that certificate, PEM, readable by its owner alone
+    #[arg(long, global = true, env = "CAIRLD_KEY", value_name = "FILE", requires = "cert")]
+    pub(super) key: Option<PathBuf>,
 }
 
 /// The commands.

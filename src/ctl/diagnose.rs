@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    connect::Target,
+    endpoint::Target,
     exit::Exit,
     failure::{Failure, sources},
 };
@@ -35,7 +35,9 @@ fn remedy(target: &Target, kind: Option<io::ErrorKind>) -> String {
         (Target::Unix(_), _) => {
             "Nobody answers on this socket. Is the daemon running? `systemctl status cairld`.".to_owned()
         }
-        (Target::Tcp(_), _) => {
+        (Target::Tls(_), None) => "Is this certificate issued by the authority in --ca, for this name, and yours (--cert, --key) by one \
+                                   that the daemon believes (`grpc.tls.client_ca_file`)?".to_owned(),
+        (Target::Tcp(_) | Target::Tls(_), _) => {
             "Is the daemon running (`systemctl status cairld`), and is this the address under \
                                 `[grpc] tcp` in its configuration? Name another with --endpoint."
                 .to_owned()

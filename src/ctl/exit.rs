@@ -21,7 +21,8 @@ Exit status:
 
 Environment:
   CAIRLD_ENDPOINT    as --endpoint
-  CAIRLD_TOKEN_FILE  as --token-file";
+  CAIRLD_TOKEN_FILE  as --token-file
+  CAIRLD_CA, CAIRLD_CERT, CAIRLD_KEY  as --ca, --cert, --key";
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

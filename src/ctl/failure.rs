@@ -12,7 +12,7 @@ use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt;
 
 use super::{
-    connect::Target,
+    endpoint::Target,
     exit::Exit,
     output::{Block, clean},
 };

@@ -17,22 +17,15 @@ const LONGEST_BODY: u64 = 64 * 1024;
 const LONGEST_CALLBACK: u64 = 8192;
 /// Longest bearer token worth reading.
 const LONGEST_TOKEN: u64 = 4096;
+/// Longest file of certificates, or of a key, worth reading.
+const LONGEST_PEM: u64 = 1024 * 1024;
 /// Longest binding that the contract takes.
 const LONGEST_BINDING: u64 = 256;
 
 /// The bearer token in a file that nobody but its owner can read.
 pub(super) fn token(path: &Path) -> Result<SecretString, Failure> {
     let name = path.display();
-    let file = open(path)?;
-    let metadata = file.metadata().map_err(|error| unreadable(&name.to_string(), &error))?;
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(Failure::local(
-            Exit::PERMISSION,
-            "TOKEN_FILE_EXPOSED",
-            format!("{name}: others can read this token"),
-            format!("Run `chmod 600 {name}`; if others may have read it, replace the token."),
-        ));
-    }
+    let file = open_private(path, "TOKEN_FILE_EXPOSED", "token")?;
     let text = line(&name.to_string(), bounded(&name.to_string(), file, LONGEST_TOKEN)?)?;
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Failure::local(
@@ -43,6 +36,19 @@ pub(super) fn token(path: &Path) -> Result<SecretString, Failure> {
         ));
     }
     Ok(text.into())
+}
+
+/// PEM that anybody may read.
+pub(super) fn pem(path: &Path) -> Result<String, Failure> {
+    let name = path.display().to_string();
+    text(&name, bounded(&name, open(path)?, LONGEST_PEM)?)
+}
+
+/// PEM in a file that nobody but its owner can read.
+pub(super) fn private_pem(path: &Path) -> Result<SecretString, Failure> {
+    let name = path.display().to_string();
+    let file = open_private(path, "KEY_FILE_EXPOSED", "key")?;
+    Ok(text(&name, bounded(&name, file, LONGEST_PEM)?)?.into())
 }
 
 /// The binding, from wherever it was given; empty when it was not.
@@ -79,6 +85,22 @@ fn open(path: &Path) -> Result<File, Failure> {
     File::open(path).map_err(|error| unreadable(&path.display().to_string(), &error))
 }
 
+/// Opens a file with a secret that nobody but its owner can read.
+fn open_private(path: &Path, exposed: &'static str, what: &str) -> Result<File, Failure> {
+    let name = path.display();
+    let file = open(path)?;
+    let metadata = file.metadata().map_err(|error| unreadable(&name.to_string(), &error))?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(Failure::local(
+            Exit::PERMISSION,
+            exposed,
+            format!("{name}: others can read this {what}"),
+            format!("Run `chmod 600 {name}`; if others may have read it, replace the {what}."),
+        ));
+    }
+    Ok(file)
+}
+
 fn bounded(name: &str, source: impl Read, most: u64) -> Result<Vec<u8>, Failure> {
     // Room for a line's end, which does not count.
     let most = most + 2;
@@ -93,10 +115,13 @@ fn bounded(name: &str, source: impl Read, most: u64) -> Result<Vec<u8>, Failure>
 
 /// Text without the line's end.
 fn line(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
-    let text = String::from_utf8(bytes).map_err(|_| {
+    Ok(text(name, bytes)?.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn text(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
+    String::from_utf8(bytes).map_err(|_| {
         Failure::local(Exit::DATA, "INPUT_INVALID", format!("{name}: not UTF-8"), "Give it as plain text.")
-    })?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    })
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Failure {

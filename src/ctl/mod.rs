@@ -15,6 +15,7 @@ mod authorize;
 mod connect;
 mod diagnose;
 mod ending;
+mod endpoint;
 mod events;
 mod exit;
 mod explain;
