@@ -6,6 +6,7 @@ mod consumers;
 mod cuts;
 mod events;
 mod inbox;
+mod keys;
 mod latest;
 mod live;
 mod open;
@@ -41,8 +42,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Admitted, LiveSessions, Lookup, NewSession, Slot, Started, Store, StoreError, StoreStatus, Swept, Take,
-    Took,
+    Admitted, KeyRing, KeysError, LiveSessions, Lookup, NewSession, Slot, Started, Store, StoreError,
+    StoreStatus, Swept, Take, Took,
     record::{Codec, SCHEMA_VERSION, decode_link},
 };
 use crate::domain::{
@@ -85,7 +86,7 @@ impl RedbStore {
     #[cfg(test)]
     pub(crate) fn open_on(
         place: impl redb::StorageBackend,
-        keys: super::KeyRing,
+        keys: KeyRing,
         retention: Duration,
         run: RunId,
         now: Moment,
@@ -290,6 +291,11 @@ impl Store for RedbStore {
     async fn live_sessions(&self, now: Moment, after: Option<SessionId>) -> Result<LiveSessions, StoreError> {
         let progress = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
         live::read(&self.database, &self.codec, &progress, (self.latest.after(now), self.run), after)
+    }
+
+    async fn use_keys(&self, ring: KeyRing) -> Result<(), KeysError> {
+        let codec = Arc::clone(&self.codec);
+        self.writer.write_surely(move |tables| keys::use_keys(tables, &codec, ring)).await?
     }
 
     fn changes(&self, id: SessionId) -> watch::Receiver<()> {

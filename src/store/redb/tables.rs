@@ -94,7 +94,8 @@ impl Change {
             | Self::PutInnerId(..)
             | Self::RemoveInnerId(_)
             | Self::PutConsumer(..)
-            | Self::RemoveConsumer(_) => None,
+            | Self::RemoveConsumer(_)
+            | Self::PutMeta(..) => None,
         }
     }
 }
@@ -136,6 +137,7 @@ pub(super) struct Tables<'t> {
     pub(super) consumers: Table<'t, &'static [u8], &'static [u8]>,
     pub(super) inner_ids: Table<'t, [u8; 32], u64>,
     pub(super) inboxes: Table<'t, &'static [u8], InboxSpan>,
+    pub(super) meta: Table<'t, &'static [u8], &'static [u8]>,
 }
 
 /// One change of one row. An operation reads, decides, and returns its changes as a whole: what is refused on the way has
@@ -165,6 +167,7 @@ pub(super) enum Change {
     PutInbox(ClientName, InboxSpan),
     PutConsumer(Vec<u8>, Vec<u8>),
     RemoveConsumer(Vec<u8>),
+    PutMeta(&'static [u8], Vec<u8>),
 }
 
 impl<'t> Tables<'t> {
@@ -182,6 +185,7 @@ impl<'t> Tables<'t> {
             consumers: transaction.open_table(CONSUMERS_TABLE)?,
             inner_ids: transaction.open_table(INNER_IDS_TABLE)?,
             inboxes: transaction.open_table(INBOXES_TABLE)?,
+            meta: transaction.open_table(META_TABLE)?,
         })
     }
 
@@ -240,6 +244,7 @@ impl<'t> Tables<'t> {
             Change::PutInbox(client, span) => {
                 drop(self.inboxes.insert(client.as_str().as_bytes(), span)?);
             }
+            Change::PutMeta(row, value) => drop(self.meta.insert(row, value.as_slice())?),
         }
         Ok(())
     }
