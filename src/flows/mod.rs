@@ -14,6 +14,7 @@ mod model;
 mod reconcile;
 mod retry;
 mod revoke;
+mod rotate;
 mod session;
 mod start;
 mod sweep;
@@ -100,6 +101,8 @@ pub struct Flows {
     tasks: TaskTracker,
     /// The rate budgets of all clients.
     gates: BTreeMap<ClientName, Gates>,
+    /// The rotation of the store's keys that goes on, or went on last.
+    rotation: rotate::LastRotation,
     /// What became of webhooks, by client.
     webhooks: BTreeMap<ClientName, webhook::Counter>,
     /// What came of asking about sessions, by client.
@@ -148,6 +151,7 @@ impl Flows {
             stopping,
             tasks,
             gates,
+            rotation: rotate::LastRotation::default(),
             webhooks,
             reconciliations,
         }

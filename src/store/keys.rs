@@ -1,12 +1,14 @@
-//! The key ring in force, how it is exchanged, and why it cannot be.
+//! The key ring in force, how it is exchanged, why it cannot be, and how far a rotation is.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, PoisonError, RwLock},
 };
 
 use super::{
     StoreError,
+    record::SealedTable,
     seal::{KeyId, KeyRing},
 };
 
@@ -74,4 +76,48 @@ pub enum KeysError {
     /// The store's own.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// How far a rotation is, bite after bite.
+#[derive(Clone, Debug, Default)]
+pub struct Rotation {
+    /// Records sealed anew.
+    pub sealed: u64,
+    /// Records looked at, those included.
+    pub checked: u64,
+    /// Records in all, as far as known.
+    pub total: u64,
+    /// Records that do not open: they stay as they are, and the log names them.
+    pub unreadable: u64,
+    /// What it came to; none while it goes on.
+    pub end: Option<RotationEnd>,
+    /// The key that it seals under; none before the first bite.
+    pub(super) target: Option<KeyId>,
+    /// The keys of records that do not open.
+    pub(super) stuck: BTreeSet<KeyId>,
+    /// How many tables are done, and the last key that was looked at in the next one.
+    pub(super) passed: (usize, Option<Vec<u8>>),
+}
+
+/// What a rotation came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RotationEnd {
+    /// The key that all is sealed under now, but for what does not open.
+    pub key: KeyId,
+    /// Keys of the ring that nothing is sealed under any more: they can be dropped.
+    pub removable: Vec<KeyId>,
+    /// Keys of the ring that records which do not open say they are sealed under: they stay in use.
+    pub kept: Vec<KeyId>,
+}
+
+impl Rotation {
+    /// One that begins, to a key.
+    pub(super) fn to(target: KeyId) -> Self {
+        Self { target: Some(target), ..Self::default() }
+    }
+
+    /// The table that it is at; none where all are done.
+    pub(super) fn table(&self) -> Option<SealedTable> {
+        SealedTable::ALL.get(self.passed.0).copied()
+    }
 }

@@ -22,7 +22,7 @@ pub use self::{
         Consumer, ConsumerStatus, Event, EventFilter, EventLimits, EventPage, Inbox, Ingested, NewEvent,
         TrimTerms, Trimmed,
     },
-    keys::{KeysError, MissingKeys},
+    keys::{KeysError, MissingKeys, Rotation, RotationEnd},
     redb::{OpenError, RedbStore, Settings},
     seal::{KeyId, KeyRing, MasterKey, MasterKeyError},
 };
@@ -336,6 +336,15 @@ pub trait Store: Inbox {
     /// [`KeysError::Missing`] when stored records are sealed under a key that the ring has not, or the store's own. Then the
     /// store goes on with the ring that it had.
     async fn use_keys(&self, ring: KeyRing) -> Result<(), KeysError>;
+
+    /// One bite of a rotation, which begins with [`Rotation::default`] and is given back until it has an end: what is sealed
+    /// under another key than the first is sealed under that, and nothing else about it changes. Holds up other writes for
+    /// two milliseconds at most. When the ring is exchanged meanwhile, it begins anew by itself; so it may, at no harm,
+    /// after a crash.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn rotate(&self, rotation: Rotation) -> Result<Rotation, StoreError>;
 
     /// Hears of each change of a session that is durable from now on; changes that follow quickly may be heard as one.
     fn changes(&self, id: SessionId) -> watch::Receiver<()>;

@@ -30,8 +30,8 @@ use crate::{
     },
     store::{
         Admitted, Consumer, ConsumerStatus, EventFilter, EventPage, Inbox, Ingested, KeyRing, KeysError,
-        LiveSessions, Lookup, NewEvent, NewSession, RedbStore, Slot, Started, Store, StoreError, StoreStatus,
-        Swept, Take, Took, TrimTerms, Trimmed, disk::Disk,
+        LiveSessions, Lookup, NewEvent, NewSession, RedbStore, Rotation, Slot, Started, Store, StoreError,
+        StoreStatus, Swept, Take, Took, TrimTerms, Trimmed, disk::Disk,
     },
 };
 
@@ -366,6 +366,10 @@ impl Store for Turnstile {
 
     async fn use_keys(&self, ring: KeyRing) -> Result<(), KeysError> {
         self.inner.use_keys(ring).await
+    }
+
+    async fn rotate(&self, rotation: Rotation) -> Result<Rotation, StoreError> {
+        self.inner.rotate(rotation).await
     }
 
     fn changes(&self, id: SessionId) -> watch::Receiver<()> {

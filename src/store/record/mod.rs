@@ -2,6 +2,7 @@
 
 mod budget;
 mod event;
+mod reseal;
 mod session;
 mod timeline;
 
@@ -17,6 +18,7 @@ pub(super) use self::{
         Digest, EventRow, Kept, decode_consumer, decode_digest, encode_consumer, encode_digest,
         encode_retelling,
     },
+    reseal::{Resealed, SealedTable, resealed, seal},
 };
 use super::{
     StoreError,
@@ -193,7 +195,7 @@ impl Codec {
     }
 
     fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
-        self.keys.ring().seal(place, plain).map_err(|error| StoreError::Unavailable(error.to_string()))
+        seal(&self.keys.ring(), place, plain)
     }
 }
 

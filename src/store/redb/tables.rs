@@ -5,7 +5,10 @@ use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, Writ
 use super::{
     super::{
         Consumer, StoreError,
-        record::{CONSUMERS, Codec, DIGESTS, EVENTS, META, REQUESTS, REVOCATIONS, SESSIONS, StoredSession},
+        record::{
+            CONSUMERS, Codec, DIGESTS, EVENTS, META, REQUESTS, REVOCATIONS, SESSIONS, SealedTable,
+            StoredSession,
+        },
     },
     watches::Subject,
 };
@@ -95,7 +98,8 @@ impl Change {
             | Self::RemoveInnerId(_)
             | Self::PutConsumer(..)
             | Self::RemoveConsumer(_)
-            | Self::PutMeta(..) => None,
+            | Self::PutMeta(..)
+            | Self::Reseal(..) => None,
         }
     }
 }
@@ -168,6 +172,8 @@ pub(super) enum Change {
     PutConsumer(Vec<u8>, Vec<u8>),
     RemoveConsumer(Vec<u8>),
     PutMeta(&'static [u8], Vec<u8>),
+    /// The row is the same but for its seal.
+    Reseal(SealedTable, Vec<u8>, Vec<u8>),
 }
 
 impl<'t> Tables<'t> {
@@ -244,6 +250,7 @@ impl<'t> Tables<'t> {
             Change::PutInbox(client, span) => {
                 drop(self.inboxes.insert(client.as_str().as_bytes(), span)?);
             }
+            Change::Reseal(table, key, row) => self.put_resealed(table, &key, &row)?,
             Change::PutMeta(row, value) => drop(self.meta.insert(row, value.as_slice())?),
         }
         Ok(())

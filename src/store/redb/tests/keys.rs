@@ -6,7 +6,7 @@ use redb::ReadableTable;
 use super::{super::keys::KEYS_ROW, *};
 use crate::store::{conformance::state, record::stored::SessionRecord, seal::KeyId};
 
-fn id(key: u8) -> KeyId {
+pub(super) fn id(key: u8) -> KeyId {
     ring(&[key]).first()
 }
 
