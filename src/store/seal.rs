@@ -53,7 +53,7 @@ impl fmt::Display for KeyId {
 
 impl fmt::Debug for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyId({self})")
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -70,6 +70,11 @@ impl MasterKey {
     pub fn parse(text: &str) -> Result<Self, MasterKeyError> {
         let bytes = Zeroizing::new(BASE64.decode(text.trim().as_bytes()).map_err(|_| MasterKeyError)?);
         Ok(Self(<[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| MasterKeyError)?))
+    }
+
+    /// What the key is called.
+    pub fn id(&self) -> KeyId {
+        SealingKey::derive(self).id
     }
 
     /// The text of a key file. A secret.

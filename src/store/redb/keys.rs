@@ -49,6 +49,7 @@ pub(super) fn use_keys(tables: &Tables<'_>, codec: &Codec, ring: KeyRing) -> Out
         return Ok((Err(KeysError::Missing(missing)), Vec::new()));
     }
     let is_new = in_use.insert(ring.first());
+    tracing::info!(keys = ?ring, "the store has another key ring; the first of its keys seals");
     // What is sealed from here on is committed with the row, or behind it.
     codec.keys.exchange(ring);
     let change = is_new.then(|| Change::PutMeta(KEYS_ROW, encode(&in_use)));

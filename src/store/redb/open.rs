@@ -187,6 +187,8 @@ fn prepare(database: Database, ring: KeyRing, now: Moment, path: &str) -> Result
     }
     budgets::restart(&database, now).map_err(io)?;
     let newest = newest(&database).map_err(io)?;
+    // In their order, so that whoever reads an id knows which file it is.
+    tracing::info!(path, keys = ?ring, "the store is open; the first of its keys seals");
     Ok(Opened { database, codec: Codec { keys: Keys::new(ring), index }, newest })
 }
 
