@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     domain::{Clock, Moment, Reason, Refusal},
     flows::{BudgetStatus, Client, Flows, ReconciliationStatus},
-    store::ConsumerStatus,
+    store::{ConsumerStatus, KeyId, Rotation},
 };
 
 /// The service over the flows.
@@ -101,6 +101,21 @@ fn error_count((method, reason, number): (&str, Reason, u64)) -> proto::ErrorCou
     proto::ErrorCount { method: method.to_owned(), reason: self::reason(reason).into(), count: count(number) }
 }
 
+fn rotation(rotation: &Rotation) -> proto::RotateKeyResponse {
+    let ids = |ids: &[KeyId]| ids.iter().map(ToString::to_string).collect();
+    let end = rotation.end.as_ref();
+    proto::RotateKeyResponse {
+        sealed: count(rotation.sealed),
+        total: count(rotation.total),
+        checked: count(rotation.checked),
+        unreadable: count(rotation.unreadable),
+        done: end.is_some(),
+        key: end.map(|end| end.key.to_string()).unwrap_or_default(),
+        removable_keys: end.map(|end| ids(&end.removable)).unwrap_or_default(),
+        kept_keys: end.map(|end| ids(&end.kept)).unwrap_or_default(),
+    }
+}
+
 fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -155,7 +170,13 @@ impl AdminService for Admin {
     type RotateKeyStream = Streamed<proto::RotateKeyResponse>;
 
     async fn rotate_key(&self, _: Request<proto::RotateKeyRequest>) -> Answer<Self::RotateKeyStream> {
-        not_yet()
+        // What ends a stream does not pass the door as an answer.
+        let (tally, call) = (Arc::clone(&self.tally), self.tally.call("RotateKey"));
+        let told = self.flows.rotate_keys().map(move |told| {
+            let told = told.inspect_err(|refusal| tally.add(call, refusal.reason))?;
+            Ok(rotation(&told))
+        });
+        Ok(Response::new(Box::pin(told)))
     }
 
     async fn check_provider(

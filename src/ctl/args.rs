@@ -78,6 +78,9 @@ pub(super) enum Command {
     Webhook(WebhookCommand),
     /// Tell how the daemon is (for callers with `admin = true`)
     Status,
+    /// Keys that the daemon's store is sealed with (for callers with `admin = true`)
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Explain an error: cause, remedy, what becomes of the session; asks no daemon
     Explain(ExplainError),
 }
@@ -221,6 +224,17 @@ pub(super) struct Ingest {
     /// File with the body, byte for byte as received; `-` reads it from standard input
     #[arg(value_name = "BODY_FILE")]
     pub(super) body: PathBuf,
+}
+
+/// About the store's keys.
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Seal everything in the store anew under the first key of keys.files, while the daemon serves
+    ///
+    /// To replace a key: put the new one before it in keys.files, have the daemon take that up, rotate, and take the old one
+    /// out once this says that nothing is sealed under it. Ctrl-C ends the waiting alone: the daemon goes on, and the same
+    /// command again looks on.
+    Rotate,
 }
 
 /// What to explain.

@@ -19,7 +19,7 @@ use super::{
 use crate::api::code_name;
 
 /// Calls that can be made again whatever became of the one before: they only read, or bring about what is already so.
-const HARMLESS: [&str; 9] = [
+const HARMLESS: [&str; 10] = [
     "AcknowledgeEvents",
     "DeleteConsumer",
     "ExplainSession",
@@ -27,6 +27,7 @@ const HARMLESS: [&str; 9] = [
     "GetStatus",
     "IngestWebhook",
     "ListEvents",
+    "RotateKey",
     "WatchEvents",
     "WatchSession",
 ];

@@ -6,7 +6,7 @@
 //!
 //! - `args`: what may be typed; `input`: what is read from files and standard input
 //! - `connect`: the way to the daemon; `diagnose`: what to say when there is none
-//! - `authorize`, `session`, `timeline`, `events`, `webhook`, `status`, `explain`: the commands
+//! - `authorize`, `session`, `timeline`, `events`, `webhook`, `status`, `key`, `explain`: the commands
 //! - `watch`: what commands share that last, and the one about sessions; `ending`: what ends them from this side
 //! - `output`, `json`: the two forms of an answer; `failure`, `exit`: the same for a refusal
 
@@ -22,6 +22,7 @@ mod explain;
 mod failure;
 mod input;
 mod json;
+mod key;
 mod output;
 mod session;
 mod status;
@@ -34,7 +35,7 @@ mod webhook;
 use std::{
     env,
     ffi::OsString,
-    io::{self, Read, Write},
+    io::{self, IsTerminal, Read, Write},
     pin::pin,
     process,
 };
@@ -42,7 +43,7 @@ use std::{
 use clap::Parser;
 
 use self::{
-    args::{Args, Command, EventsCommand, SessionCommand, WebhookCommand},
+    args::{Args, Command, EventsCommand, KeyCommand, SessionCommand, WebhookCommand},
     connect::Daemon,
     ending::Ending,
     exit::Exit,
@@ -56,6 +57,7 @@ pub fn run() -> process::ExitCode {
         stdin: &mut io::stdin().lock(),
         stdout: &mut io::stdout().lock(),
         stderr: &mut io::stderr().lock(),
+        on_terminal: io::stdout().is_terminal(),
         ending: &mut pin!(ending::of_this_process()),
     };
     process::ExitCode::from(run_with(env::args_os(), &mut streams).code())
@@ -66,6 +68,8 @@ struct Streams<'a> {
     stdin: &'a mut dyn Read,
     stdout: &'a mut dyn Write,
     stderr: &'a mut dyn Write,
+    /// Whether standard output is a terminal.
+    on_terminal: bool,
     /// What ends a watch from this side.
     ending: Ending<'a>,
 }
@@ -96,6 +100,9 @@ fn execute(args: &Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
         }
         Command::Events(EventsCommand::Watch(watch)) => {
             return events::watch(&daemon()?, watch, &mut lines, streams.ending);
+        }
+        Command::Key(KeyCommand::Rotate) => {
+            return key::rotate(&daemon()?, &mut lines, streams.on_terminal, streams.ending);
         }
         Command::Explain(explain) => explain::explain(explain),
         Command::Start(start) => authorize::start(&daemon()?, start),

@@ -2,6 +2,7 @@
 
 mod events;
 mod fake;
+mod key;
 mod watch;
 
 use std::{future, io};
@@ -29,11 +30,16 @@ fn cairlctl(arguments: &[&str], stdin: &[u8]) -> Outcome {
 
 /// The same while somebody may stop waiting for it.
 fn cairlctl_until(ending: Ending<'_>, arguments: &[&str], stdin: &[u8]) -> Outcome {
+    cairlctl_on(false, ending, arguments, stdin)
+}
+
+/// The same with a terminal, or without.
+fn cairlctl_on(on_terminal: bool, ending: Ending<'_>, arguments: &[&str], stdin: &[u8]) -> Outcome {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut stdin = stdin;
     let exit = run_with(
         ["cairlctl"].iter().chain(arguments).map(Into::into),
-        &mut Streams { stdin: &mut stdin, stdout: &mut out, stderr: &mut err, ending },
+        &mut Streams { stdin: &mut stdin, stdout: &mut out, stderr: &mut err, on_terminal, ending },
     );
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Outcome { code: exit.code(), out: text(out), err: text(err) }
@@ -249,7 +255,7 @@ fn unread(arguments: &[&str]) -> u8 {
     let ending = &mut future::pending();
     let exit = run_with(
         ["cairlctl"].iter().chain(arguments).map(Into::into),
-        &mut Streams { stdin, stdout, stderr, ending },
+        &mut Streams { stdin, stdout, stderr, on_terminal: false, ending },
     );
     exit.code()
 }

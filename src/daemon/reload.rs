@@ -6,7 +6,12 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use super::{assemble, config::Config, run::ProviderError};
-use crate::{api::Callers, domain::Clock, flows::Flows};
+use crate::{
+    api::Callers,
+    domain::Clock,
+    flows::Flows,
+    store::{KeysError, Store},
+};
 
 /// Why a configuration does not come into force.
 #[derive(Debug, thiserror::Error)]
@@ -17,11 +22,15 @@ enum Refused {
     /// The way to the provider cannot be made.
     #[error("{0}")]
     Provider(#[from] ProviderError),
+    /// The store does not go on with these keys.
+    #[error("keys: {0}")]
+    Keys(#[from] KeysError),
 }
 
 /// What is in force, and where it is replaced.
 pub(super) struct InForce {
     pub(super) config: Config,
+    pub(super) store: Arc<dyn Store>,
     pub(super) flows: Arc<Flows>,
     pub(super) callers: Callers,
     pub(super) tls: Option<watch::Sender<Arc<ServerConfig>>>,
@@ -30,8 +39,8 @@ pub(super) struct InForce {
 
 impl InForce {
     /// Lets a configuration come into force where nothing stands in the way. The log tells what it changed, or why not.
-    pub(super) fn replace(&mut self, config: Config) {
-        match self.try_replace(config) {
+    pub(super) async fn replace(&mut self, config: Config) {
+        match self.try_replace(config).await {
             Ok(changes) if changes.is_empty() => {
                 tracing::info!("the configuration was read anew: nothing has changed")
             }
@@ -45,13 +54,16 @@ impl InForce {
     }
 
     /// All that can be refused comes first; what is left cannot fail.
-    fn try_replace(&mut self, config: Config) -> Result<Vec<String>, Refused> {
+    async fn try_replace(&mut self, config: Config) -> Result<Vec<String>, Refused> {
         let fixed = fixed(&self.config, &config);
         if !fixed.is_empty() {
             return Err(Refused::NeedsRestart(fixed));
         }
         let clients = assemble::clients(&config, &self.clock)?;
         let callers = assemble::callers(&config);
+        if self.config.keys != config.keys {
+            self.store.use_keys(config.keys.ring()).await?;
+        }
         self.flows.reload(clients);
         self.callers.replace(callers);
         if let (Some(sender), Some(tls)) = (&self.tls, &config.tls) {
@@ -81,6 +93,12 @@ fn changes(before: &Config, after: &Config) -> Vec<String> {
     let callers = |config: &Config| named(&config.callers, |caller| caller.name.to_string());
     let mut changes = differences("client", &clients(before), &clients(after));
     changes.extend(differences("caller", &callers(before), &callers(after)));
+    if before.keys != after.keys {
+        changes.push(
+            if before.keys.first == after.keys.first { "keys: others open" } else { "keys: another seals" }
+                .to_owned(),
+        );
+    }
     if before.tls != after.tls {
         changes.push("grpc.tls: other certificates".to_owned());
     }

@@ -86,7 +86,7 @@ pub async fn run(
         tokio::select! {
             () = &mut shutdown => break Ok(()),
             Some(config) = reloads.next() => {
-                built.in_force.replace(config);
+                built.in_force.replace(config).await;
                 ready();
             }
             reason = built.store.ended() => break Err(RunError::StoreEnded(reason)),
@@ -145,7 +145,8 @@ async fn build(config: Config) -> Result<Built, RunError> {
     let api = Api { flows: Arc::clone(&flows), callers: callers.clone(), clock: Arc::clone(&clock) };
     let (server, health) = assemble_api(api).await.map_err(internal)?;
     let webhooks = WebhookServer::new(Arc::clone(&flows));
-    let in_force = InForce { config, flows: Arc::clone(&flows), callers, tls, clock };
+    let in_force =
+        InForce { config, store: Arc::clone(&store), flows: Arc::clone(&flows), callers, tls, clock };
     Ok(Built { store, flows, server, health, webhooks, tls: tls_in_force, in_force })
 }
 

@@ -15,6 +15,7 @@ mod model;
 mod reconcile;
 mod retry;
 mod revoke;
+mod rotate;
 mod session;
 mod start;
 mod sweep;
@@ -100,6 +101,8 @@ pub struct Flows {
     stopping: CancellationToken,
     /// What goes on after its caller has gone.
     tasks: TaskTracker,
+    /// The rotation of the store's keys that goes on, or went on last.
+    rotation: rotate::LastRotation,
     /// Callbacks on their way to an outcome, by session and callback.
     completions: Flights<(SessionId, [u8; 32]), Landing<Session>>,
     /// Questions to the provider under way, by session.
@@ -138,6 +141,7 @@ impl Flows {
             event_streams: OpenStreams::default(),
             stopping,
             tasks,
+            rotation: rotate::LastRotation::default(),
         }
     }
 

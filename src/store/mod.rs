@@ -9,6 +9,7 @@ mod conformance;
 #[cfg(test)]
 pub(crate) mod disk;
 mod inbox;
+mod keys;
 mod record;
 mod redb;
 mod seal;
@@ -21,8 +22,9 @@ pub use self::{
         Consumer, ConsumerStatus, Event, EventFilter, EventLimits, EventPage, Inbox, Ingested, NewEvent,
         TrimTerms, Trimmed,
     },
+    keys::{KeysError, MissingKeys, Rotation, RotationEnd},
     redb::{OpenError, RedbStore, Settings},
-    seal::{KeyRing, MasterKey, MasterKeyError},
+    seal::{KeyId, KeyRing, MasterKey, MasterKeyError},
 };
 use crate::domain::{
     AccessToken, Binding, BudgetTerms, CallerName, ClaimsEnd, ClientName, CodeVerifier, ExchangeEnd, Moment,
@@ -326,6 +328,23 @@ pub trait Store: Inbox {
     /// # Errors
     /// The store's own. A record that does not open is logged and left out.
     async fn live_sessions(&self, now: Moment, after: Option<SessionId>) -> Result<LiveSessions, StoreError>;
+
+    /// The first key of another ring seals from now on, and all of its keys open. What is sealed already stays as it is.
+    /// Looking things up by keyed hashes goes on as before.
+    ///
+    /// # Errors
+    /// [`KeysError::Missing`] when stored records are sealed under a key that the ring has not, or the store's own. Then the
+    /// store goes on with the ring that it had.
+    async fn use_keys(&self, ring: KeyRing) -> Result<(), KeysError>;
+
+    /// One bite of a rotation, which begins with [`Rotation::default`] and is given back until it has an end: what is sealed
+    /// under another key than the first is sealed under that, and nothing else about it changes. Holds up other writes for
+    /// two milliseconds at most. When the ring is exchanged meanwhile, it begins anew by itself; so it may, at no harm,
+    /// after a crash.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn rotate(&self, rotation: Rotation) -> Result<Rotation, StoreError>;
 
     /// Hears of each change of a session that is durable from now on; changes that follow quickly may be heard as one.
     fn changes(&self, id: SessionId) -> watch::Receiver<()>;

@@ -10,10 +10,11 @@ use chacha20poly1305::{
     XChaCha20Poly1305,
     aead::{Aead, Key, KeyInit, Payload},
 };
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::domain::KeyedHash;
@@ -32,6 +33,31 @@ pub struct MasterKey([u8; 32]);
 #[error("must hold 32 bytes in base64 (44 characters, as `cairld keygen` prints)")]
 pub struct MasterKeyError;
 
+/// What a master key is called. It follows from the key, so that one key has one name wherever it is used, and is no secret:
+/// each sealed record begins with it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyId(pub(super) [u8; KEY_ID_BYTES]);
+
+impl KeyId {
+    /// Under which key something is sealed, as it says itself; none where it says nothing.
+    pub(super) fn of_sealed(sealed: &[u8]) -> Option<Self> {
+        let (id, _) = sealed.strip_prefix(&[FORM])?.split_first_chunk::<KEY_ID_BYTES>()?;
+        Some(Self(*id))
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl MasterKey {
     /// A key of random bytes.
     pub const fn new(random: [u8; 32]) -> Self {
@@ -47,9 +73,21 @@ impl MasterKey {
         Ok(Self(<[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| MasterKeyError)?))
     }
 
+    /// What the key is called.
+    pub fn id(&self) -> KeyId {
+        SealingKey::derive(self).id
+    }
+
     /// The text of a key file. A secret.
     pub fn expose(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64.encode(&self.0))
+    }
+}
+
+/// In constant time.
+impl PartialEq for MasterKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
     }
 }
 
@@ -66,7 +104,7 @@ pub struct KeyRing {
 }
 
 struct SealingKey {
-    id: [u8; KEY_ID_BYTES],
+    id: KeyId,
     cipher: XChaCha20Poly1305,
 }
 
@@ -99,6 +137,16 @@ impl KeyRing {
         Self { first: SealingKey::derive(first), others: others.iter().map(SealingKey::derive).collect() }
     }
 
+    /// What the key is called that seals.
+    pub(super) fn first(&self) -> KeyId {
+        self.first.id
+    }
+
+    /// What its keys are called, in their order.
+    pub(super) fn ids(&self) -> impl Iterator<Item = KeyId> {
+        std::iter::once(&self.first).chain(&self.others).map(|key| key.id)
+    }
+
     pub(super) fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(|_| SealError::NoRandomness)?;
@@ -106,7 +154,7 @@ impl KeyRing {
         let sealed = self.first.cipher.encrypt(&nonce.into(), payload).map_err(|_| SealError::Damaged)?;
         let mut out = Vec::with_capacity(1 + KEY_ID_BYTES + NONCE_BYTES + sealed.len());
         out.push(FORM);
-        out.extend_from_slice(&self.first.id);
+        out.extend_from_slice(&self.first.id.0);
         out.extend_from_slice(&nonce);
         out.extend_from_slice(&sealed);
         Ok(out)
@@ -118,7 +166,7 @@ impl KeyRing {
         let (nonce, message) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(SealError::Damaged)?;
         let key = std::iter::once(&self.first)
             .chain(&self.others)
-            .find(|key| key.id == *id)
+            .find(|key| key.id.0 == *id)
             .ok_or(SealError::KeyMissing)?;
         let payload = Payload { msg: message, aad: &place.associated() };
         key.cipher.decrypt(&(*nonce).into(), payload).map(Zeroizing::new).map_err(|_| SealError::Damaged)
@@ -127,7 +175,7 @@ impl KeyRing {
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyRing({} keys)", 1 + self.others.len())
+        f.debug_list().entries(self.ids()).finish()
     }
 }
 
@@ -139,7 +187,7 @@ impl SealingKey {
         let derived =
             hkdf.expand(b"cairld store key id", &mut id).and(hkdf.expand(b"cairld store seal", key.as_mut()));
         debug_assert!(derived.is_ok());
-        Self { id, cipher: XChaCha20Poly1305::new((&*key).into()) }
+        Self { id: KeyId(id), cipher: XChaCha20Poly1305::new((&*key).into()) }
     }
 }
 

@@ -18,6 +18,7 @@ mod error_rows;
 mod events;
 mod exchange;
 mod explain;
+mod keys;
 mod limits;
 mod linear;
 mod main_job;

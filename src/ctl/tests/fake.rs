@@ -350,7 +350,7 @@ impl AdminService for Knowing {
 
     type BackupStoreStream = NoStream<BackupStoreResponse>;
     type VerifyStoreStream = NoStream<VerifyStoreResponse>;
-    type RotateKeyStream = NoStream<RotateKeyResponse>;
+    type RotateKeyStream = Streamed<RotateKeyResponse>;
 
     async fn list_sessions(&self, _: Request<ListSessionsRequest>) -> Answer<ListSessionsResponse> {
         unasked()
@@ -369,7 +369,23 @@ impl AdminService for Knowing {
     }
 
     async fn rotate_key(&self, _: Request<RotateKeyRequest>) -> Answer<Self::RotateKeyStream> {
-        unasked()
+        let told = [(10, 9), (11, 10), (50, 45)];
+        let told = told.map(|(checked, sealed)| RotateKeyResponse {
+            sealed,
+            checked,
+            total: 100,
+            ..RotateKeyResponse::default()
+        });
+        let last = RotateKeyResponse {
+            sealed: 90,
+            checked: 100,
+            total: 100,
+            done: true,
+            key: "0a0b0c0d".to_owned(),
+            removable_keys: vec!["01020304".to_owned()],
+            ..RotateKeyResponse::default()
+        };
+        Ok(Response::new(Box::pin(tokio_stream::iter(told.into_iter().chain([last]).map(Ok)))))
     }
 
     async fn check_provider(&self, _: Request<CheckProviderRequest>) -> Answer<CheckProviderResponse> {

@@ -46,7 +46,7 @@ pub struct StoreConfig {
 }
 
 /// The keys that the store is sealed with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Keys {
     /// The key that seals, and opens.
     pub first: MasterKey,

@@ -29,9 +29,9 @@ use crate::{
         QueryEnd, Revocation, RevocationEnd, Session, SessionId, Timestamp, Viewer,
     },
     store::{
-        Admitted, Consumer, ConsumerStatus, EventFilter, EventPage, Inbox, Ingested, LiveSessions, Lookup,
-        NewEvent, NewSession, RedbStore, Slot, Started, Store, StoreError, StoreStatus, Swept, Take, Took,
-        TrimTerms, Trimmed, disk::Disk,
+        Admitted, Consumer, ConsumerStatus, EventFilter, EventPage, Inbox, Ingested, KeyRing, KeysError,
+        LiveSessions, Lookup, NewEvent, NewSession, RedbStore, Rotation, Slot, Started, Store, StoreError,
+        StoreStatus, Swept, Take, Took, TrimTerms, Trimmed, disk::Disk,
     },
 };
 
@@ -362,6 +362,14 @@ impl Store for Turnstile {
     async fn live_sessions(&self, now: Moment, after: Option<SessionId>) -> Result<LiveSessions, StoreError> {
         self.reads(now);
         self.inner.live_sessions(now, after).await
+    }
+
+    async fn use_keys(&self, ring: KeyRing) -> Result<(), KeysError> {
+        self.inner.use_keys(ring).await
+    }
+
+    async fn rotate(&self, rotation: Rotation) -> Result<Rotation, StoreError> {
+        self.inner.rotate(rotation).await
     }
 
     fn changes(&self, id: SessionId) -> watch::Receiver<()> {

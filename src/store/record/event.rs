@@ -101,7 +101,7 @@ impl Codec {
     /// The event with its body.
     pub(crate) fn opened(&self, key: &[u8], kept: Kept) -> Result<Event, StoreError> {
         let open = || {
-            let plain = self.ring.open(Place { table: EVENTS, key }, &kept.sealed)?;
+            let plain = self.open(Place { table: EVENTS, key }, &kept.sealed)?;
             Ok(stored::SealedEvent::decode(plain.as_slice())?.body)
         };
         let body = open().map_err(|damage: Damage| damage.of(EVENTS, key))?;

@@ -2,12 +2,14 @@
 
 mod budget;
 mod event;
+mod reseal;
 mod session;
 mod timeline;
 
 use std::time::Duration;
 
 use prost::Message;
+use zeroize::Zeroizing;
 
 use self::session::{read_session, sealed_session, session_record};
 pub(super) use self::{
@@ -16,10 +18,12 @@ pub(super) use self::{
         Digest, EventRow, Kept, decode_consumer, decode_digest, encode_consumer, encode_digest,
         encode_retelling,
     },
+    reseal::{Resealed, SealedTable, resealed, seal},
 };
 use super::{
     StoreError,
-    seal::{IndexKey, KeyRing, Place, SealError},
+    keys::Keys,
+    seal::{IndexKey, Place, SealError},
 };
 use crate::domain::{
     AccessToken, BootTime, ClientName, KeyedHash, Moment, Revocation, Session, SessionId, StateSecret,
@@ -81,7 +85,7 @@ pub(super) fn decode_link(key: &[u8; 32], bytes: &[u8]) -> Result<Link, StoreErr
 /// Writes and reads records: knows the keys.
 #[derive(Debug)]
 pub(super) struct Codec {
-    pub(super) ring: KeyRing,
+    pub(super) keys: Keys,
     pub(super) index: IndexKey,
 }
 
@@ -128,7 +132,7 @@ impl Codec {
     fn open_session(&self, id: SessionId, bytes: &[u8]) -> Result<StoredSession, Damage> {
         let record = stored::SessionRecord::decode(bytes)?;
         let place = Place { table: SESSIONS, key: id.as_bytes() };
-        let plain = self.ring.open(place, &record.sealed)?;
+        let plain = self.open(place, &record.sealed)?;
         let sealed = stored::SealedSession::decode(plain.as_slice())?;
         let request = optional(&record.request)?;
         Ok(StoredSession { session: read_session(id, record, sealed)?, request })
@@ -149,7 +153,7 @@ impl Codec {
 
     pub(super) fn request(&self, key: &[u8; 32], bytes: &[u8]) -> Result<StoredRequest, StoreError> {
         let open = || {
-            let plain = self.ring.open(Place { table: REQUESTS, key }, bytes)?;
+            let plain = self.open(Place { table: REQUESTS, key }, bytes)?;
             let record = stored::RequestRecord::decode(plain.as_slice())?;
             Ok(StoredRequest {
                 session: SessionId::from_bytes(fixed(&record.session)?),
@@ -173,7 +177,7 @@ impl Codec {
 
     pub(super) fn revocation(&self, id: SessionId, bytes: &[u8]) -> Result<Revocation, StoreError> {
         let open = || {
-            let plain = self.ring.open(Place { table: REVOCATIONS, key: id.as_bytes() }, bytes)?;
+            let plain = self.open(Place { table: REVOCATIONS, key: id.as_bytes() }, bytes)?;
             let record = stored::RevocationRecord::decode(plain.as_slice())?;
             Ok(Revocation {
                 session: id,
@@ -186,8 +190,12 @@ impl Codec {
         open().map_err(|damage: Damage| damage.of(REVOCATIONS, id.as_bytes()))
     }
 
+    fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        self.keys.ring().open(place, sealed)
+    }
+
     fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
-        self.ring.seal(place, plain).map_err(|error| StoreError::Unavailable(error.to_string()))
+        seal(&self.keys.ring(), place, plain)
     }
 }
 

@@ -6,10 +6,12 @@ mod consumers;
 mod cuts;
 mod events;
 mod inbox;
+mod keys;
 mod latest;
 mod live;
 mod open;
 mod revocations;
+mod rotate;
 mod sessions;
 mod sweep;
 mod tables;
@@ -41,8 +43,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Admitted, LiveSessions, Lookup, NewSession, Slot, Started, Store, StoreError, StoreStatus, Swept, Take,
-    Took,
+    Admitted, KeyRing, KeysError, LiveSessions, Lookup, NewSession, Rotation, Slot, Started, Store,
+    StoreError, StoreStatus, Swept, Take, Took,
     record::{Codec, SCHEMA_VERSION, decode_link},
 };
 use crate::domain::{
@@ -85,7 +87,7 @@ impl RedbStore {
     #[cfg(test)]
     pub(crate) fn open_on(
         place: impl redb::StorageBackend,
-        keys: super::KeyRing,
+        keys: KeyRing,
         retention: Duration,
         run: RunId,
         now: Moment,
@@ -290,6 +292,34 @@ impl Store for RedbStore {
     async fn live_sessions(&self, now: Moment, after: Option<SessionId>) -> Result<LiveSessions, StoreError> {
         let progress = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
         live::read(&self.database, &self.codec, &progress, (self.latest.after(now), self.run), after)
+    }
+
+    async fn use_keys(&self, ring: KeyRing) -> Result<(), KeysError> {
+        let codec = Arc::clone(&self.codec);
+        self.writer.write_surely(move |tables| keys::use_keys(tables, &codec, ring)).await?
+    }
+
+    async fn rotate(&self, rotation: Rotation) -> Result<Rotation, StoreError> {
+        let ring = self.codec.keys.ring();
+        let target = ring.first();
+        let mut rotation = if rotation.target == Some(target) { rotation } else { Rotation::to(target) };
+        let bite = rotate::find(&self.database, &ring, &mut rotation)?;
+        if !bite.is_empty() {
+            let codec = Arc::clone(&self.codec);
+            let write = self.writer.write_surely(move |tables| rotate::apply(tables, &codec, target, bite));
+            rotation.sealed += write.await?;
+        }
+        if rotation.table().is_none() && rotation.end.is_none() {
+            let (codec, stuck) = (Arc::clone(&self.codec), rotation.stuck.clone());
+            let write = self.writer.write_surely(move |tables| rotate::end(tables, &codec, target, &stuck));
+            if let Some((end, is_sealed)) = write.await? {
+                rotation.end = Some(end);
+                rotation.checked += 1;
+                rotation.sealed += u64::from(is_sealed);
+                rotation.total = rotation.checked;
+            }
+        }
+        Ok(rotation)
     }
 
     fn changes(&self, id: SessionId) -> watch::Receiver<()> {

@@ -6,16 +6,18 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Ta
 
 use super::{
     super::{
+        MissingKeys,
+        keys::Keys,
         record::{Codec, META, SCHEMA_VERSION},
         seal::{IndexKey, KeyRing, Place, SealError},
     },
     budgets,
+    keys::{self, INDEX_KEY_ROW, InUse, KEYS_ROW},
     tables::{META_TABLE, SESSIONS_TABLE, Tables},
 };
 use crate::domain::{Moment, SessionId, Timestamp};
 
 const SCHEMA_ROW: &[u8] = b"schema_version";
-const INDEX_KEY_ROW: &[u8] = b"index_key";
 
 /// Where the store is and how it is opened.
 #[derive(Debug)]
@@ -51,12 +53,12 @@ pub enum OpenError {
         found: u32,
     },
     /// The key ring does not fit.
-    #[error(
-        "{path}: sealed under a key that is not in keys.files; add the key that this store was written with"
-    )]
+    #[error("{path}: {keys}")]
     WrongKey {
         /// The file.
         path: String,
+        /// Which keys.
+        keys: MissingKeys,
     },
     /// It is not what was written.
     #[error("{path}: damaged ({what}); move it away and restore a backup")]
@@ -152,12 +154,16 @@ fn prepare(database: Database, ring: KeyRing, now: Moment, path: &str) -> Result
         }
     }
     let place = Place { table: META, key: INDEX_KEY_ROW };
-    let index = match read(INDEX_KEY_ROW).map_err(io)? {
+    let (listed, index_row) = (read(KEYS_ROW).map_err(io)?, read(INDEX_KEY_ROW).map_err(io)?);
+    let mut in_use = keys::decode(listed.as_deref(), index_row.as_deref());
+    if let Some(keys) = MissingKeys::of(&ring, in_use.iter().copied()) {
+        return Err(OpenError::WrongKey { path: path.to_owned(), keys });
+    }
+    let is_listed = !in_use.insert(ring.first()) && listed.is_some();
+    let index = match index_row {
         Some(sealed) => {
-            let plain = ring.open(place, &sealed).map_err(|error| match error {
-                SealError::KeyMissing => OpenError::WrongKey { path: path.to_owned() },
-                SealError::Damaged | SealError::NoRandomness => damaged("the index key does not open"),
-            })?;
+            let no_index_key = |_: SealError| damaged("the index key does not open");
+            let plain = ring.open(place, &sealed).map_err(no_index_key)?;
             IndexKey::new(
                 plain.as_slice().try_into().map_err(|_| damaged("the index key has a wrong length"))?,
             )
@@ -172,40 +178,47 @@ fn prepare(database: Database, ring: KeyRing, now: Moment, path: &str) -> Result
             let sealed = ring
                 .seal(place, index.expose())
                 .map_err(|error| OpenError::Io { path: path.to_owned(), what: error.to_string() })?;
-            lay_out(&database, &sealed).map_err(io)?;
+            lay_out(&database, &sealed, &in_use).map_err(io)?;
             index
         }
     };
     if !is_new {
-        add_tables(&database).map_err(io)?;
+        bring_up(&database, (!is_listed).then_some(&in_use)).map_err(io)?;
     }
     budgets::restart(&database, now).map_err(io)?;
     let newest = newest(&database).map_err(io)?;
-    Ok(Opened { database, codec: Codec { ring, index }, newest })
+    // In their order, so that whoever reads an id knows which file it is.
+    tracing::info!(path, keys = ?ring, "the store is open; the first of its keys seals");
+    Ok(Opened { database, codec: Codec { keys: Keys::new(ring), index }, newest })
 }
 
-/// Makes all tables of a new file, its version and its index key, in one transaction.
-fn lay_out(database: &Database, index_key: &[u8]) -> Result<(), redb::Error> {
+/// Makes all tables of a new file, its version, its index key and the row of its keys, in one transaction.
+fn lay_out(database: &Database, index_key: &[u8], in_use: &InUse) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     {
-        Tables::open(&transaction)?;
-        let mut meta = transaction.open_table(META_TABLE)?;
+        let mut meta = Tables::open(&transaction)?.meta;
         meta.insert(SCHEMA_ROW, SCHEMA_VERSION.to_be_bytes().as_slice())?;
         meta.insert(INDEX_KEY_ROW, index_key)?;
+        meta.insert(KEYS_ROW, keys::encode(in_use).as_slice())?;
     }
     transaction.commit()?;
     Ok(())
 }
 
-/// Makes the tables that this program has and the one that made the file had not. Nothing is written where none is
-/// missing.
-fn add_tables(database: &Database) -> Result<(), redb::Error> {
+/// Makes the tables that this program has and the one that made the file had not, and notes the keys in use where they are
+/// others now. Nothing is written where there is nothing of that.
+fn bring_up(database: &Database, in_use: Option<&InUse>) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     let before = transaction.list_tables()?.count();
-    Tables::open(&transaction)?;
-    if transaction.list_tables()?.count() > before {
+    {
+        let mut tables = Tables::open(&transaction)?;
+        if let Some(in_use) = in_use {
+            tables.meta.insert(KEYS_ROW, keys::encode(in_use).as_slice())?;
+        }
+    }
+    if in_use.is_some() || transaction.list_tables()?.count() > before {
         transaction.commit()?
     } else {
         transaction.abort()?

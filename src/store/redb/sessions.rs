@@ -6,7 +6,7 @@ use super::{
     super::{
         NewSession, Next, Slot, Started, StoreError, Take, Took,
         record::{Codec, Link, StoredRequest, StoredSession, decode_link, encode_link},
-        seal::Purpose,
+        seal::{KeyId, Purpose},
     },
     budgets, events,
     revocations::put_revocation,
@@ -20,10 +20,36 @@ use crate::domain::{
 
 /// A start, with everything done that needs no transaction.
 pub(super) struct PreparedStart {
-    session: Session,
-    bytes: Vec<u8>,
+    stored: StoredSession,
     secret: StateSecret,
-    request: Option<([u8; 32], Vec<u8>, KeyedHash)>,
+    /// What the arguments of a start with a request id come to.
+    arguments: KeyedHash,
+    sealed: SealedStart,
+}
+
+/// A start's rows.
+struct SealedStart {
+    /// The key that they are sealed under.
+    key: KeyId,
+    session: Vec<u8>,
+    request: Option<([u8; 32], Vec<u8>)>,
+}
+
+impl SealedStart {
+    fn new(
+        codec: &Codec,
+        stored: &StoredSession,
+        secret: &StateSecret,
+        arguments: KeyedHash,
+    ) -> Result<Self, StoreError> {
+        // Asked for before sealing: where the ring is exchanged meanwhile, the rows count as sealed under the old one.
+        let key = codec.keys.first();
+        let request = stored.request.map(|key| {
+            let row = StoredRequest { session: stored.session.id, arguments, secret: Some(secret.clone()) };
+            Ok::<_, StoreError>((key, codec.request_bytes(&key, &row)?))
+        });
+        Ok(Self { key, session: codec.session_bytes(stored)?, request: request.transpose()? })
+    }
 }
 
 pub(super) fn prepare_start(
@@ -33,15 +59,10 @@ pub(super) fn prepare_start(
 ) -> Result<PreparedStart, StoreError> {
     let arguments = arguments_hash(codec, &new);
     let NewSession { id, client, caller, secret, .. } = new;
-    let request = match &new.request_id {
-        Some(request_id) => {
-            let parts = [caller.as_str(), client.as_str(), request_id].map(str::as_bytes);
-            let key = *codec.index.hash(Purpose::Request, &parts).as_bytes();
-            let row = StoredRequest { session: id, arguments, secret: Some(secret.clone()) };
-            Some((key, codec.request_bytes(&key, &row)?, arguments))
-        }
-        None => None,
-    };
+    let request = new.request_id.as_ref().map(|request_id| {
+        let parts = [caller.as_str(), client.as_str(), request_id].map(str::as_bytes);
+        *codec.index.hash(Purpose::Request, &parts).as_bytes()
+    });
     let session = Session {
         id,
         client,
@@ -63,9 +84,9 @@ pub(super) fn prepare_start(
         userinfo: None,
         timeline: Timeline::default(),
     };
-    let stored = StoredSession { session, request: request.as_ref().map(|(key, ..)| *key) };
-    let bytes = codec.session_bytes(&stored)?;
-    Ok(PreparedStart { session: stored.session, bytes, secret, request })
+    let stored = StoredSession { session, request };
+    let sealed = SealedStart::new(codec, &stored, &secret, arguments)?;
+    Ok(PreparedStart { stored, secret, arguments, sealed })
 }
 
 impl PreparedStart {
@@ -76,16 +97,21 @@ impl PreparedStart {
         now: Moment,
         run: RunId,
     ) -> Outcome<Started> {
-        let session = self.session;
-        let mut changes = vec![Change::PutSession(session.id, self.bytes)];
-        if let Some((key, row, arguments)) = self.request {
-            if let Some(row) = tables.requests.get(&key).map_err(database)? {
-                let known = codec.request(&key, row.value())?;
-                return Ok((started_before(tables, codec, now, run, known, arguments)?, Vec::new()));
-            }
-            changes.push(Change::PutRequest(key, row));
+        let Self { stored, secret, arguments, mut sealed } = self;
+        if let Some(key) = stored.request
+            && let Some(row) = tables.requests.get(&key).map_err(database)?
+        {
+            let known = codec.request(&key, row.value())?;
+            return Ok((started_before(tables, codec, now, run, known, arguments)?, Vec::new()));
         }
-        let state = State { session: session.id, secret: self.secret };
+        // The ring was exchanged while this waited: nothing is written under the old key any more.
+        if sealed.key != codec.keys.first() {
+            sealed = SealedStart::new(codec, &stored, &secret, arguments)?;
+        }
+        let session = stored.session;
+        let mut changes = vec![Change::PutSession(session.id, sealed.session)];
+        changes.extend(sealed.request.map(|(key, row)| Change::PutRequest(key, row)));
+        let state = State { session: session.id, secret };
         Ok((Started { usable: session.verifier.clone().map(|verifier| (state, verifier)), session }, changes))
     }
 }

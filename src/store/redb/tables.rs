@@ -5,7 +5,10 @@ use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, Writ
 use super::{
     super::{
         Consumer, StoreError,
-        record::{CONSUMERS, Codec, DIGESTS, EVENTS, META, REQUESTS, REVOCATIONS, SESSIONS, StoredSession},
+        record::{
+            CONSUMERS, Codec, DIGESTS, EVENTS, META, REQUESTS, REVOCATIONS, SESSIONS, SealedTable,
+            StoredSession,
+        },
     },
     watches::Subject,
 };
@@ -94,7 +97,9 @@ impl Change {
             | Self::PutInnerId(..)
             | Self::RemoveInnerId(_)
             | Self::PutConsumer(..)
-            | Self::RemoveConsumer(_) => None,
+            | Self::RemoveConsumer(_)
+            | Self::PutMeta(..)
+            | Self::Reseal(..) => None,
         }
     }
 }
@@ -136,6 +141,7 @@ pub(super) struct Tables<'t> {
     pub(super) consumers: Table<'t, &'static [u8], &'static [u8]>,
     pub(super) inner_ids: Table<'t, [u8; 32], u64>,
     pub(super) inboxes: Table<'t, &'static [u8], InboxSpan>,
+    pub(super) meta: Table<'t, &'static [u8], &'static [u8]>,
 }
 
 /// One change of one row. An operation reads, decides, and returns its changes as a whole: what is refused on the way has
@@ -165,6 +171,9 @@ pub(super) enum Change {
     PutInbox(ClientName, InboxSpan),
     PutConsumer(Vec<u8>, Vec<u8>),
     RemoveConsumer(Vec<u8>),
+    PutMeta(&'static [u8], Vec<u8>),
+    /// The row is the same but for its seal.
+    Reseal(SealedTable, Vec<u8>, Vec<u8>),
 }
 
 impl<'t> Tables<'t> {
@@ -182,6 +191,7 @@ impl<'t> Tables<'t> {
             consumers: transaction.open_table(CONSUMERS_TABLE)?,
             inner_ids: transaction.open_table(INNER_IDS_TABLE)?,
             inboxes: transaction.open_table(INBOXES_TABLE)?,
+            meta: transaction.open_table(META_TABLE)?,
         })
     }
 
@@ -240,6 +250,8 @@ impl<'t> Tables<'t> {
             Change::PutInbox(client, span) => {
                 drop(self.inboxes.insert(client.as_str().as_bytes(), span)?);
             }
+            Change::Reseal(table, key, row) => self.put_resealed(table, &key, &row)?,
+            Change::PutMeta(row, value) => drop(self.meta.insert(row, value.as_slice())?),
         }
         Ok(())
     }
