@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use cairld::api::proto::{WatchSessionRequest, watch_session_request::Lookup};
+use cairld::{
+    api::proto::{RotateKeyRequest, SessionStatus, WatchSessionRequest, watch_session_request::Lookup},
+    store::MasterKey,
+};
 use rustix::process::Signal;
 
 use crate::support::{Client, Daemon, OTHER, READER, World, refused, signature_by, start_request};
@@ -115,4 +118,30 @@ async fn what_is_wrong_changes_nothing() {
     fs::write(world.config(), &good).unwrap();
     daemon.signal(Signal::HUP);
     daemon.says("the configuration was read anew: nothing has changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stores_key_is_replaced_without_a_restart() {
+    let world = World::new().await;
+    let daemon = world.daemon();
+    let mut client = world.unix().await;
+    let (id, callback) = world.approved(&mut client).await;
+    world.write_secret("new.key", &MasterKey::new([2; 32]).expose());
+
+    reload(&world, &daemon, "files = [\"store.key\"]", "files = [\"new.key\"]");
+    daemon.says("which keys.files does not have");
+    client.completed(&callback).await.unwrap();
+
+    reload(&world, &daemon, "files = [\"new.key\"]", "files = [\"new.key\", \"store.key\"]");
+    daemon.says("keys: another seals");
+    let mut rotation =
+        client.admin.clone().rotate_key(client.request(RotateKeyRequest {})).await.unwrap().into_inner();
+    while rotation.message().await.unwrap().is_some() {}
+    reload(&world, &daemon, "files = [\"new.key\", \"store.key\"]", "files = [\"new.key\"]");
+    daemon.says("keys: others open");
+    assert_eq!(client.session(&id).await.unwrap().status(), SessionStatus::Complete);
+    daemon.kill();
+
+    let _daemon = world.daemon();
+    assert_eq!(world.unix().await.session(&id).await.unwrap().status(), SessionStatus::Complete);
 }
