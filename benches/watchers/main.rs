@@ -23,7 +23,7 @@ mod machine;
 mod support;
 
 use std::{
-    env,
+    env, fs,
     time::{Duration, Instant},
 };
 
@@ -119,6 +119,9 @@ fn print(scene: Scene, number: usize, figures: &Figures) {
 
 async fn play(scene: Scene, number: usize) -> Figures {
     let world = World::new().await;
+    let text = fs::read_to_string(world.config()).unwrap();
+    let limits = format!("admin = true\nlimits = {{ streams = {} }}", number + 1);
+    fs::write(world.config(), text.replacen("admin = true", &limits, 1)).unwrap();
     let daemon = world.daemon();
     let pid = pid(&world).await;
     let processors = Processors::of(&[pid]);
