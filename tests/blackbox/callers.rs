@@ -1,11 +1,17 @@
 //! Who may call, and what.
 
-use cairld::api::proto::GetSessionRequest;
-use tonic::Code;
+use std::collections::BTreeMap;
+
+use cairld::api::proto::{
+    ExplainSessionRequest, GetSessionRequest, WatchSessionRequest, get_session_request::Lookup,
+    watch_session_request,
+};
+use tonic::{Code, Status};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_reflection::pb::{v1, v1alpha};
+use tonic_types::StatusExt;
 
 use crate::support::{Client, OTHER, READER, World, refused, start_request};
 
@@ -45,6 +51,63 @@ async fn a_call_must_be_granted() {
         "rpcs = [\"*\"] does not make an admin"
     );
     assert!(world.unix().await.status().await.is_ok());
+}
+
+/// What a refusal says, all of it.
+fn said<T: std::fmt::Debug>(
+    answer: Result<T, Status>,
+) -> (Code, String, usize, BTreeMap<String, String>, String) {
+    let status = answer.unwrap_err();
+    // The moment of the answer is another one each time, and a map in the details in any order.
+    let mut trailers = status.metadata().clone();
+    trailers.remove("date");
+    let details = status.get_details_error_info().unwrap().metadata.into_iter().collect();
+    (status.code(), status.message().to_owned(), status.details().len(), details, format!("{trailers:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forbidden_looks_like_what_is_not_there() {
+    let world = World::new().await;
+    let daemon = world.daemon();
+    let mut owner = world.unix().await;
+    let started = owner.started().await;
+    let foreign = started.session.unwrap().id;
+    let callback = world.provider.approve(&started.authorization_url).await;
+    let provider_session = owner.completed(&callback).await.unwrap().provider_session_id;
+    assert!(provider_session.starts_with("hvf_"));
+
+    let last = if foreign.ends_with('0') { '1' } else { '0' };
+    let unknown = format!("{}{last}", &foreign[..foreign.len() - 1]);
+    let mut stranger = Client::tcp(daemon.tcp(), Some(OTHER)).await;
+    let mut explained = stranger.clone();
+    assert_eq!(said(stranger.session(&foreign).await), said(stranger.session(&unknown).await));
+    assert_eq!(said(stranger.refreshed(&foreign).await), said(stranger.refreshed(&unknown).await));
+    assert_eq!(said(stranger.cancel(&foreign).await), said(stranger.cancel(&unknown).await));
+    assert_eq!(said(stranger.revoke(&foreign).await), said(stranger.revoke(&unknown).await));
+    let mut explain = async |id: &str| {
+        let request = explained.request(ExplainSessionRequest { session_id: id.to_owned() });
+        said(explained.integration.explain_session(request).await)
+    };
+    assert_eq!(explain(&foreign).await, explain(&unknown).await);
+    let watch = async |id: &str| {
+        let lookup = Some(watch_session_request::Lookup::SessionId(id.to_owned()));
+        let mut client = stranger.clone();
+        let request = client.request(WatchSessionRequest { lookup });
+        said(client.integration.watch_session(request).await.map(|_| ()))
+    };
+    assert_eq!(watch(&foreign).await, watch(&unknown).await);
+
+    let mut by = async |lookup: Lookup| said(stranger.get(lookup).await);
+    let never_issued = started.state.replacen(&started.state[..8], "AAAAAAAA", 1);
+    assert_eq!(by(Lookup::State(started.state.clone())).await, by(Lookup::State(never_issued)).await);
+    let other_session = format!("{provider_session}x");
+    assert_eq!(
+        by(Lookup::ProviderSessionId(provider_session)).await,
+        by(Lookup::ProviderSessionId(other_session)).await
+    );
+    // A callback, with the state of another caller's session and with one that nobody has.
+    let never_issued = callback.replacen(&started.state[..8], "AAAAAAAA", 1);
+    assert_eq!(said(stranger.completed(&callback).await), said(stranger.completed(&never_issued).await));
 }
 
 #[tokio::test(flavor = "multi_thread")]

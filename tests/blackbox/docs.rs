@@ -73,6 +73,41 @@ fn whatever_a_remedy_names_exists() {
     assert!(count > 100, "{count} names were looked for");
 }
 
+/// A reviewer looks for the test that shows a point.
+#[test]
+fn whatever_test_the_threat_model_names_exists() {
+    let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let files = sources(root().join("src")).chain(sources(root().join("tests")));
+    let code: Vec<(String, String)> =
+        files.map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap())).collect();
+    let mut count = 0;
+    for name in page.split('`').skip(1).step_by(2) {
+        if let Some((module, test)) = name.split_once("::") {
+            let is_there = |(path, text): &(String, String)| {
+                path.contains(module) && text.contains(&format!("fn {test}("))
+            };
+            assert!(code.iter().any(is_there), "there is no test {name}");
+            count += 1;
+        } else if name.starts_with("scripts/") {
+            assert!(root().join(name).exists(), "{name}");
+        }
+    }
+    assert!(count > 40, "{count} tests were looked for");
+}
+
+/// All files under a folder.
+fn sources(folder: PathBuf) -> impl Iterator<Item = PathBuf> {
+    let mut folders = vec![folder];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"))
+}
+
 /// The fenced blocks of a page: the language and the file that stand behind the fence, and the code inside.
 fn code_blocks(page: &str) -> Vec<(&str, Option<&str>, String)> {
     let mut blocks = Vec::new();

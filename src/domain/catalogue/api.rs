@@ -44,7 +44,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         Becomes::AsItWas,
         "The claims cannot be read: the answer is a redirect, not the JSON expected, or too long.",
         "Check base_url and endpoints.userinfo of this [[client]] in cairld.toml, and what stands on the way (a proxy, a \
-         login page); restart cairld after a change. Then call CompleteAuthorization with the same callback again, until \
+         login page); reload cairld after a change. Then call CompleteAuthorization with the same callback again, until \
          resume_until: the token is held, and only the claims are fetched.",
     ),
     // The session query: it says how a session is, and only the provider's own statuses move one.

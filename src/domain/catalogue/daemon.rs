@@ -51,7 +51,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         Reason::IssuerMismatch,
         "The callback's iss is missing or not the issuer configured for the client (RFC 9207).",
         "Do not complete this callback: it may come from another server. If the provider changed its issuer or sends none, \
-         correct issuer of this [[client]] in cairld.toml, or leave it out, and restart cairld; nothing was consumed.",
+         correct issuer of this [[client]] in cairld.toml, or leave it out, and reload cairld; nothing was consumed.",
     ),
     // The session, and where it stands.
     Entry {
@@ -98,7 +98,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         Reason::SessionNotFound,
         "No such session, or it belongs to another caller.",
         "Check the id, and that the same [[caller]] asks that started it (or set share = true for its [[client]] in \
-         cairld.toml and restart cairld). Sessions are kept for store.retention after their thirty minutes.",
+         cairld.toml and reload cairld). Sessions are kept for store.retention after their thirty minutes.",
     ),
     own(
         Reason::ProviderSessionUnknown,
@@ -139,14 +139,14 @@ pub(super) const ENTRIES: &[Entry] = &[
     general(
         Reason::ClientUnknown,
         "No client of that name is configured for this caller.",
-        "Pass the name of a [[client]] of cairld.toml that stands in clients of this [[caller]], or add it there and restart \
+        "Pass the name of a [[client]] of cairld.toml that stands in clients of this [[caller]], or add it there and reload \
          cairld.",
     ),
     general(
         Reason::RedirectUriUnregistered,
         "The redirect URI is not one of the client's.",
         "Pass one of redirect_uris of the [[client]] byte for byte; or add the new one there and at the provider, and \
-         restart cairld.",
+         reload cairld.",
     ),
     general(
         Reason::RequestIdReused,
@@ -164,7 +164,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         Reason::RpcNotGranted,
         "The caller is not granted this call.",
         "Add the call's name to rpcs of this [[caller]] in cairld.toml, for GetAccessToken also access_token = true, for \
-         AdminService admin = true; then restart cairld.",
+         AdminService admin = true; then reload cairld.",
     ),
     // The daemon's own state.
     own(
@@ -194,7 +194,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     own(
         Reason::RecordCorrupt,
         "A stored record cannot be opened: damaged, or sealed under a key that is not in the key ring.",
-        "Operator: the log names the record. If a key was taken out of keys.files, put it back behind the first and restart \
+        "Operator: the log names the record. If a key was taken out of keys.files, put it back behind the first and reload \
          cairld. If none is missing, the record is lost: check the disk, and have the user start anew.",
     ),
     own(

@@ -54,7 +54,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "The provider found a parameter of the authorization URL missing or malformed.",
         "Check your code that redirects: the browser must get authorization_url as StartAuthorization returned it, with \
          nothing added, dropped or encoded again. If it does, check authorize_params of this [[client]] in cairld.toml and \
-         restart cairld. Then call StartAuthorization again.",
+         reload cairld. Then call StartAuthorization again.",
     ),
     ends(
         Word::Unlisted,

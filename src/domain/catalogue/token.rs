@@ -61,7 +61,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         Reason::UnsupportedGrantType,
         "The token endpoint does not accept grant_type=authorization_code.",
         "cairld sends no other, so this is not the provider's token endpoint: correct base_url or endpoints.token of this \
-         [[client]] in cairld.toml and restart cairld. Then call StartAuthorization again.",
+         [[client]] in cairld.toml and reload cairld. Then call StartAuthorization again.",
     ),
     ends(
         400,
@@ -86,7 +86,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         Reason::InvalidClient,
         "The provider does not accept the client id or the client secret.",
         "Put the credentials that the provider shows for this client into client_id_file and client_secret_file of this \
-         [[client]], and restart cairld. Then call CompleteAuthorization with the same callback again, until resume_until; \
+         [[client]], and reload cairld. Then call CompleteAuthorization with the same callback again, until resume_until; \
          after that, start anew with StartAuthorization.",
     ),
     waits(
@@ -154,7 +154,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         Becomes::Indeterminate,
         "The token endpoint's answer cannot be used: a redirect, not JSON, too long, or without a bearer token.",
         "Check base_url and endpoints.token of this [[client]] in cairld.toml, and what stands on the way (a proxy, a login \
-         page); restart cairld after a change. Then call StartAuthorization again: the code may be spent, so it is not sent \
+         page); reload cairld after a change. Then call StartAuthorization again: the code may be spent, so it is not sent \
          a second time.",
     ),
     at(
