@@ -164,8 +164,8 @@ fn check(field: &str, parameters: &CallbackParameters) -> Result<Callback, Refus
                     "must be 1 to 128 bytes of printable ASCII (RFC 6749 appendix A.7)",
                 ));
             }
-            // Decoration: whatever it is, it must not keep the error from being recorded.
-            Presented::Error { error: error.clone(), description: tame(error_description, &[state]) }
+            // Decoration: whatever it is, it must not keep the error from being recorded. Neither may repeat the state.
+            Presented::Error { error: tame(error, &[state]), description: tame(error_description, &[state]) }
         }
     };
     let state = State::parse(state).map_err(|_| Refusal::new(Reason::StateUnknown))?;
@@ -246,6 +246,15 @@ mod tests {
                 matches!(callback.presented, Presented::Error { description, .. } if description == kept)
             );
         }
+    }
+
+    #[test]
+    fn an_error_does_not_carry_the_state_on() {
+        let state = state();
+        let url = format!("/cb?error=bad%20{state}&error_description={state}%20is%20bad&state={state}");
+        let callback = parse_callback_url(&url).unwrap();
+        assert!(matches!(callback.presented, Presented::Error { error, description }
+            if error == "bad [masked]" && description == "[masked] is bad"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::{
     catalogue::{Entry, entry},
     reason::{Reason, Stage},
@@ -30,13 +32,23 @@ pub struct ProviderSaid {
 /// Longest piece of others' text that is kept, bytes.
 const MAX_TEXT: usize = 512;
 
-/// Others' text, made safe to keep and to show: secrets masked, as they are and as a form has them, control characters
-/// replaced, cut to 512 bytes.
+/// What JavaScript's `encodeURIComponent` encodes.
+const IN_COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'!')
+    .remove(b'~')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
+
+/// Others' text, made safe to keep and to show: secrets masked, as they are and as forms and URLs have them, control
+/// characters replaced, cut to 512 bytes.
 pub fn tame(text: &str, secrets: &[&str]) -> String {
     let mut text = text.replace(char::is_control, " ");
-    let as_form = |secret: &str| url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    let mut masks: Vec<String> =
-        secrets.iter().flat_map(|secret| [(*secret).to_owned(), as_form(secret)]).collect();
+    let mut masks: Vec<String> = secrets.iter().flat_map(|secret| spellings(secret)).collect();
     // The longest first: where one secret is part of another, the rest of the other must not be left.
     masks.sort_by_key(|mask| std::cmp::Reverse(mask.len()));
     for mask in masks.iter().filter(|mask| !mask.is_empty()) {
@@ -44,6 +56,25 @@ pub fn tame(text: &str, secrets: &[&str]) -> String {
     }
     text.truncate(text.floor_char_boundary(MAX_TEXT));
     text
+}
+
+/// A secret as it is, and as those encode it who repeat a request: `a/b` is `a%2Fb` or `a%2fb`.
+fn spellings(secret: &str) -> Vec<String> {
+    let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let component = utf8_percent_encode(secret, IN_COMPONENT).to_string();
+    let lower = [lower_escapes(&form), lower_escapes(&component)];
+    [secret.to_owned(), form, component].into_iter().chain(lower).collect()
+}
+
+/// The same with the escapes' digits in lower case.
+fn lower_escapes(encoded: &str) -> String {
+    let mut digits = 0;
+    let lowered = encoded.chars().map(|letter| {
+        let is_digit = digits > 0;
+        digits = if letter == '%' { 2_u8 } else { digits.saturating_sub(1) };
+        if is_digit { letter.to_ascii_lowercase() } else { letter }
+    });
+    lowered.collect()
 }
 
 /// One bad field of a request.
@@ -121,6 +152,9 @@ mod tests {
         assert_eq!(tame("bad\ncode s3cret", &["s3cret", ""]), "bad code [masked]");
         assert_eq!(tame("abc and abcdef", &["abc", "abcdef"]), "[masked] and [masked]", "the longest first");
         assert_eq!(tame("code=a%2Fb%2B+&x", &["a/b+ "]), "code=[masked]&x", "as the request's body had it");
+        for echo in ["a%2FB%7E+%2B", "a%2fB%7e+%2b", "a%2FB~%20%2B", "a%2fB~%20%2b", "a/B~ +"] {
+            assert_eq!(tame(&format!("<{echo}>"), &["a/B~ +"]), "<[masked]>", "however it was repeated");
+        }
         assert_eq!(tame(&"é".repeat(400), &[]).len(), 512);
     }
 }

@@ -24,7 +24,7 @@ const GZIP_BOMB: &str = "H4sIAAAAAAAC/+3IsQmAQBAAwVbkYiswtJHnkYsElddExN4V23AmWva
                          AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAACAn3gAxwB7piqQAQA=";
 
 /// 2xx and 3xx that nothing can be done with, for an endpoint whose good answer is given.
-fn unusable(good: &str) -> Vec<(&'static str, Value)> {
+pub(crate) fn unusable(good: &str) -> Vec<(&'static str, Value)> {
     let (half, padded) = (&good[..good.len() / 2], format!("{good}{}", " ".repeat(65 * 1024)));
     vec![
         ("a page", json!({"body": "<!doctype html><title>Sign in to the network</title>"})),

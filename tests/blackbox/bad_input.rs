@@ -94,17 +94,11 @@ async fn every_bad_field_of_a_start_is_named() {
     assert_eq!(client.status().await.unwrap().store.unwrap().sessions, 0, "nothing was written");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bad_callback_consumes_nothing() {
-    let world = World::new().await;
-    let _daemon = world.daemon();
-    let mut client = world.unix().await;
-    let started = client.started().await;
-    let callback = world.provider.approve(&started.authorization_url).await;
-    let state = &started.state;
+/// Callbacks that are refused and consume nothing, with the reason.
+pub(crate) fn bad_callbacks(callback: &str, state: &str) -> Vec<(String, &'static str)> {
     let last = if state.ends_with('A') { "B" } else { "A" };
     let another = format!("{}{last}", &state[..63]);
-    for (url, reason) in [
+    vec![
         (String::new(), "INVALID_ARGUMENT"),
         (REDIRECT_URI.to_owned(), "INVALID_ARGUMENT"),
         (format!("{callback}&code=second"), "INVALID_ARGUMENT"),
@@ -117,7 +111,17 @@ async fn a_bad_callback_consumes_nothing() {
         (format!("{REDIRECT_URI}?state={}&code=abc", &state[..63]), "STATE_UNKNOWN"),
         (format!("{REDIRECT_URI}?state={another}&code=abc"), "STATE_UNKNOWN"),
         (format!("{REDIRECT_URI}?state=x&code=abc"), "STATE_UNKNOWN"),
-    ] {
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_callback_consumes_nothing() {
+    let world = World::new().await;
+    let _daemon = world.daemon();
+    let mut client = world.unix().await;
+    let started = client.started().await;
+    let callback = world.provider.approve(&started.authorization_url).await;
+    for (url, reason) in bad_callbacks(&callback, &started.state) {
         let refusal = refused(client.completed(&url).await);
         assert_eq!(refusal.reason, reason, "{url}");
         let fields: &[&str] = if reason == "INVALID_ARGUMENT" { &["callback_url"] } else { &[] };
@@ -125,7 +129,7 @@ async fn a_bad_callback_consumes_nothing() {
     }
     let none = CompleteAuthorizationRequest { callback: None, binding: String::new() };
     assert_eq!(refused(client.complete(none).await).fields, ["callback_url"]);
-    let no_code = CallbackParameters { state: state.clone(), ..CallbackParameters::default() };
+    let no_code = CallbackParameters { state: started.state.clone(), ..CallbackParameters::default() };
     let no_code = CompleteAuthorizationRequest {
         callback: Some(Callback::Parameters(no_code)),
         binding: String::new(),

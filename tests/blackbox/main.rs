@@ -6,6 +6,7 @@ mod bad_answers;
 mod bad_input;
 mod budgets;
 mod callers;
+mod canary;
 mod clock;
 mod commands;
 mod crash;

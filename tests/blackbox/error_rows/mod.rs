@@ -29,11 +29,11 @@ const DESCRIPTION: &str = "as the provider describes it";
 /// A row of the page; `page.toml` says what its fields mean.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+pub(crate) struct Row {
     section: Section,
-    at: String,
+    pub(crate) at: String,
     status: Option<u16>,
-    error: Option<String>,
+    pub(crate) error: Option<String>,
     reason: String,
     becomes: Option<String>,
     #[serde(default)]
@@ -45,7 +45,7 @@ struct Row {
 /// The page's sections. Each is met by a test: of `query`, `redirect`, `token` with `server_errors`, `webhooks`, `limits`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "lowercase")]
-enum Section {
+pub(crate) enum Section {
     Authentication,
     Redirect,
     Token,
@@ -62,7 +62,7 @@ fn one() -> usize {
 }
 
 /// The rows of a section.
-fn rows(section: Section) -> Vec<Row> {
+pub(crate) fn rows(section: Section) -> Vec<Row> {
     #[derive(Deserialize)]
     struct Page {
         row: Vec<Row>,
@@ -86,7 +86,7 @@ impl Row {
     }
 
     /// The answer that it is about, for the sandbox to give.
-    fn answer(&self) -> Value {
+    pub(crate) fn answer(&self) -> Value {
         let body = match (self.at.as_str(), &self.error) {
             (_, None) => json!({}),
             ("token", Some(error)) => json!({"error": error, "error_description": DESCRIPTION}),

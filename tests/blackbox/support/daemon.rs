@@ -89,6 +89,10 @@ impl Daemon {
         &self.tcp
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Waits until its log says so.
     pub fn says(&self, words: &str) {
         self.line(words);

@@ -151,6 +151,11 @@ rpcs = ["GetSession"]
         fs::write(self.config(), self.config_text().replace("timeouts =", &limits)).unwrap();
     }
 
+    /// The text of a secret's file.
+    pub fn secret(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap().trim().to_owned()
+    }
+
     pub fn write_secret(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::write(&path, format!("{text}\n")).unwrap();
