@@ -64,6 +64,8 @@ impl IntegrationService for Integration {
             binding: fields.binding(message.binding),
             reference: fields.reference(message.reference),
             request_id: fields.request_id(message.request_id),
+            // No caller has a limit of its own yet.
+            pending: None,
         };
         fields.check()?;
         let started = self.flows.start(start).await?;

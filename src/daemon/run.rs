@@ -11,15 +11,13 @@ use crate::{
     flows::Flows,
     http::WebhookServer,
     provider::BuildError,
-    store::{OpenError, Store},
+    store::{OpenError, SWEEP_EVERY, Store},
 };
 
 /// How long calls in flight may take to end after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long connections may take to close after that.
 const CLOSE: Duration = Duration::from_secs(1);
-/// How often time is swept up.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How often the store is asked whether it takes writes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -78,11 +76,12 @@ pub async fn run(
     let callers = Callers::new(callers.into_iter().map(|caller| assemble::caller(caller, &shared)).collect());
     // Opening a large store after a crash can take a while: not on a thread that serves.
     let now = clock.now();
-    let event_limits = store_config.events;
+    let (event_limits, pending) = (store_config.events, store_config.pending);
     let opening =
         tokio::task::spawn_blocking(move || assemble::store(store_config, &keys, RunId::new(run_id), now));
     let store: Arc<dyn Store> = Arc::new(opening.await.map_err(|error| internal(&error))??);
-    let flows = Arc::new(Flows::new(Arc::clone(&store), clients, event_limits, Arc::clone(&clock)));
+    let flows = Flows::new(Arc::clone(&store), clients, event_limits, Arc::clone(&clock));
+    let flows = Arc::new(flows.with_pending_limits(pending));
     let api = Api { flows: Arc::clone(&flows), callers, clock };
     let (server, health) = assemble_api(api).await.map_err(|error| internal(&error))?;
 

@@ -169,9 +169,11 @@ pub(super) const ENTRIES: &[Entry] = &[
     // The daemon's own state.
     own(
         Reason::Overloaded,
-        "The daemon has more waiting than it takes.",
-        "Repeat the same call after the retry delay. If it stays, the disk under store.path is too slow for the load: look \
-         at its write latency.",
+        "The daemon has more waiting than it takes; or, at a start, more sessions are open than may be.",
+        "Repeat the same call after the retry delay. If it stays, starts alone are refused where too many sessions are open: \
+         each ends by itself after thirty minutes; see why so many are started, or raise store.pending_sessions in \
+         cairld.toml. Where other calls are refused as well, the disk under store.path is too slow for the load: look at its \
+         write latency.",
     ),
     own(
         Reason::StoreUnavailable,

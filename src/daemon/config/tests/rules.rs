@@ -52,6 +52,7 @@ fn the_store_and_its_keys() {
             "store.unread_event_size",
             "no less than event_size",
         ),
+        ("pending_sessions = 0", "store.pending_sessions", "from 1 to 1000000000"),
         ("retention = 24", "store.retention", "must be a string in quotes, not an integer"),
         ("retenshun = \"1h\"", "store.retenshun", "did you mean `retention`?"),
     ] {
