@@ -12,7 +12,7 @@ use cairld::{
     domain::{
         BootTime, CallerName, ClientName, Clock, CodeVerifier, Moment, RunId, Scope, SessionId, StateSecret,
     },
-    store::{KeyRing, MasterKey, NewSession, RedbStore, Settings, Store},
+    store::{KeyRing, MasterKey, NewSession, PendingLimits, RedbStore, Settings, Store},
 };
 use futures_util::{StreamExt, stream};
 
@@ -65,6 +65,7 @@ fn session(now: Moment) -> NewSession {
         verifier: CodeVerifier::from_random(random()),
         binding: None,
         request_id: None,
+        limits: PendingLimits { caller: u64::MAX, all: u64::MAX },
     }
 }
 

@@ -77,11 +77,13 @@ pub struct CallerLimits {
     pub concurrent_calls: u32,
     /// Open streams; 4096 by default.
     pub streams: u32,
+    /// Sessions that are neither completed nor ended; by default a tenth of what all callers may have together.
+    pub pending_sessions: Option<u32>,
 }
 
 impl Default for CallerLimits {
     fn default() -> Self {
-        Self { concurrent_calls: 1024, streams: 4096 }
+        Self { concurrent_calls: 1024, streams: 4096, pending_sessions: None }
     }
 }
 

@@ -33,8 +33,11 @@ type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Who calls; the door put him there.
 pub(super) fn viewer<T>(request: &Request<T>) -> Result<Viewer, Refusal> {
-    let known = request.extensions().get::<Arc<Known>>().ok_or(Reason::CallerUnknown)?;
-    Ok(known.caller.viewer.clone())
+    Ok(known(request)?.caller.viewer.clone())
+}
+
+fn known<T>(request: &Request<T>) -> Result<&Known, Refusal> {
+    Ok(request.extensions().get::<Arc<Known>>().ok_or(Reason::CallerUnknown)?)
 }
 
 /// Until when the call waits in line; the door knows.
@@ -53,7 +56,7 @@ impl IntegrationService for Integration {
         &self,
         request: Request<proto::StartAuthorizationRequest>,
     ) -> Answer<proto::StartAuthorizationResponse> {
-        let viewer = viewer(&request)?;
+        let (viewer, pending) = (viewer(&request)?, known(&request)?.caller.limits.pending_sessions);
         let message = request.into_inner();
         let mut fields = Fields::default();
         let start = Start {
@@ -64,6 +67,8 @@ impl IntegrationService for Integration {
             binding: fields.binding(message.binding),
             reference: fields.reference(message.reference),
             request_id: fields.request_id(message.request_id),
+            // No caller has a limit of its own yet.
+            pending: pending.map(u64::from),
         };
         fields.check()?;
         let started = self.flows.start(start).await?;

@@ -24,7 +24,7 @@ pub(super) fn store(
     run: RunId,
     now: Moment,
 ) -> Result<RedbStore, OpenError> {
-    let config::StoreConfig { path, cache_bytes, retention, events: _ } = store;
+    let config::StoreConfig { path, cache_bytes, retention, events: _, pending: _ } = store;
     RedbStore::open(Settings { path, cache_bytes, retention, keys: keys.ring() }, run, now)
 }
 

@@ -141,7 +141,8 @@ async fn build(config: Config) -> Result<Built, RunError> {
     let (store, keys, now) = (config.store.clone(), config.keys.clone(), clock.now());
     let opening = tokio::task::spawn_blocking(move || assemble::store(store, &keys, RunId::new(run_id), now));
     let store: Arc<dyn Store> = Arc::new(opening.await.map_err(internal)??);
-    let flows = Arc::new(Flows::new(Arc::clone(&store), clients, config.store.events, Arc::clone(&clock)));
+    let flows = Flows::new(Arc::clone(&store), clients, config.store.events, Arc::clone(&clock));
+    let flows = Arc::new(flows.with_pending_limits(config.store.pending));
     let api = Api { flows: Arc::clone(&flows), callers: callers.clone(), clock: Arc::clone(&clock) };
     let (server, health) = assemble_api(api).await.map_err(internal)?;
     let webhooks = WebhookServer::new(Arc::clone(&flows));

@@ -49,7 +49,7 @@ use crate::{
         SigningSecret, Timestamp, Viewer,
     },
     provider::Provider,
-    store::{EventLimits, Store, StoreError, StoreStatus, Swept},
+    store::{EventLimits, PendingLimits, Store, StoreError, StoreStatus, Swept},
 };
 
 /// A configured client of the provider, as the flows use it.
@@ -93,6 +93,8 @@ pub struct Flows {
     last_sweep: std::sync::Mutex<Option<(Moment, Swept)>>,
     /// How long events are kept.
     event_limits: EventLimits,
+    /// How many sessions may be open.
+    pending: PendingLimits,
     /// Events removed although a consumer had not acknowledged them.
     unread_removed: AtomicU64,
     /// Consumers' streams that are open.
@@ -137,12 +139,19 @@ impl Flows {
             completions: Flights::new(tasks.clone()),
             refreshes: Flights::new(tasks.clone()),
             event_limits,
+            pending: PendingLimits::default(),
             unread_removed: AtomicU64::default(),
             event_streams: OpenStreams::default(),
             stopping,
             tasks,
             rotation: rotate::LastRotation::default(),
         }
+    }
+
+    /// The same flows with other caps on open sessions.
+    #[must_use]
+    pub fn with_pending_limits(self, pending: PendingLimits) -> Self {
+        Self { pending, ..self }
     }
 
     /// How the store is.

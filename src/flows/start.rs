@@ -5,7 +5,7 @@ use url::Url;
 use super::{Client, Flows, ids::random};
 use crate::{
     domain::{Binding, CodeVerifier, Refusal, Scope, Session, State, StateSecret, Viewer},
-    store::{NewSession, Started},
+    store::{NewSession, PendingLimits, Started},
 };
 
 /// What to start.
@@ -25,6 +25,8 @@ pub struct Start {
     pub reference: String,
     /// What makes it idempotent.
     pub request_id: Option<String>,
+    /// How many sessions this caller may have open; none for what callers may have by default.
+    pub pending: Option<u64>,
 }
 
 /// What was started.
@@ -40,7 +42,8 @@ impl Flows {
     /// Makes a session with its state and verifier, durable before its URL is returned.
     ///
     /// # Errors
-    /// `CLIENT_UNKNOWN`, `REDIRECT_URI_UNREGISTERED`, `INVALID_ARGUMENT`, `REQUEST_ID_REUSED`, the store's.
+    /// `CLIENT_UNKNOWN`, `REDIRECT_URI_UNREGISTERED`, `INVALID_ARGUMENT`, `REQUEST_ID_REUSED`, `OVERLOADED` where too many
+    /// sessions are open, the store's.
     pub async fn start(&self, start: Start) -> Result<StartAnswer, Refusal> {
         let client = self.client(&start.viewer, &start.client)?;
         let redirect_uri = client.redirect_uri(&start.redirect_uri)?;
@@ -63,6 +66,7 @@ impl Flows {
             verifier: CodeVerifier::from_random(random()?),
             binding: start.binding,
             request_id: start.request_id,
+            limits: PendingLimits { caller: start.pending.unwrap_or(self.pending.caller), ..self.pending },
         };
         let Started { session, usable } = self.store.start(now, new).await?;
         let authorization = usable.map(|(state, verifier)| {

@@ -104,7 +104,7 @@ mod tests {
     use crate::{
         domain::{CallerName, ClientName, Clock, CodeVerifier, RunId, StateSecret, Terminal},
         flows::testing::RuntimeClock,
-        store::{EventLimits, KeyRing, MasterKey, NewSession, RedbStore, Settings, Store},
+        store::{EventLimits, KeyRing, MasterKey, NewSession, PendingLimits, RedbStore, Settings, Store},
     };
 
     #[tokio::test(start_paused = true)]
@@ -146,6 +146,7 @@ mod tests {
             verifier: CodeVerifier::new("v"),
             binding: None,
             request_id: None,
+            limits: PendingLimits::default(),
         };
         let first = store.start(clock.now(), start(1)).await.unwrap().session.id;
         let mut watch = pin!(flows.watch(viewer.clone(), &Lookup::Id(first)).await.unwrap());

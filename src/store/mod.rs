@@ -14,6 +14,8 @@ mod record;
 mod redb;
 mod seal;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio::sync::watch;
 
@@ -89,6 +91,31 @@ pub struct NewSession {
     pub binding: Option<Binding>,
     /// What makes its start idempotent.
     pub request_id: Option<String>,
+    /// How many sessions may be open, this one included.
+    pub limits: PendingLimits,
+}
+
+/// How many sessions may be open at a time: neither presented nor ended. One that time has ended counts until the sweep has
+/// written that down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingLimits {
+    /// Of the caller that starts one.
+    pub caller: u64,
+    /// Of all callers together.
+    pub all: u64,
+}
+
+impl PendingLimits {
+    /// A cap for all; a caller without one of its own may have a tenth of them.
+    pub const fn of_all(all: u64) -> Self {
+        Self { caller: all.div_ceil(10), all }
+    }
+}
+
+impl Default for PendingLimits {
+    fn default() -> Self {
+        Self::of_all(1_000_000)
+    }
 }
 
 /// A session that was started, now or before.
@@ -172,6 +199,9 @@ pub struct Slot {
     id: SlotId,
 }
 
+/// How often [`Store::sweep`] is to be called, bite after bite until nothing is left to do.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
 /// What one bite of the sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -220,7 +250,7 @@ pub trait Store: Inbox {
     /// A new session exists; with a known request id and the same arguments, the session that it made before.
     ///
     /// # Errors
-    /// `REQUEST_ID_REUSED`, or the store's own.
+    /// `REQUEST_ID_REUSED`, `OVERLOADED` where too many sessions are open, or the store's own.
     async fn start(&self, now: Moment, new: NewSession) -> Result<Started, StoreError>;
 
     /// Reads a session that the viewer may see, as it stands at `now`.

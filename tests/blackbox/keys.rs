@@ -6,7 +6,7 @@ use cairld::{
     api::proto::{ListEventsRequest, RotateKeyRequest, RotateKeyResponse, SessionStatus},
     daemon::SystemClock,
     domain::{CallerName, ClientName, Clock, CodeVerifier, RunId, SessionId, StateSecret},
-    store::{KeyRing, MasterKey, NewSession, RedbStore, Settings, Store},
+    store::{KeyRing, MasterKey, NewSession, PendingLimits, RedbStore, Settings, Store},
 };
 use futures_util::future::try_join_all;
 use serde_json::Value;
@@ -55,6 +55,7 @@ async fn fill(path: &Path) {
             verifier: CodeVerifier::from_random([0; 32]),
             binding: None,
             request_id: None,
+            limits: PendingLimits::default(),
         };
         (number <= MANY).then(|| store.start(clock.now(), new))
     });

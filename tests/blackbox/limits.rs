@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tonic::{Code, Streaming};
 
-use crate::support::{Client, OTHER, Refused, SURELY, World, refused};
+use crate::support::{Client, OTHER, Refused, SURELY, World, refused, start_request};
 
 /// A world whose caller `other` may have little.
 async fn world(limits: &str) -> World {
@@ -100,5 +100,29 @@ async fn streams() {
             }
         };
         again.push(timeout(SURELY, opened).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pending_sessions_across_a_restart() {
+    let world = world("pending_sessions = 2").await;
+    let daemon = world.daemon();
+    let mut other = Client::tcp(daemon.tcp(), Some(OTHER)).await;
+    let first = other.started().await.session.unwrap().id;
+    let (second, callback) = world.approved(&mut other).await;
+    assert_is_overload(&refused(other.start(start_request()).await));
+    world.unix().await.started().await;
+    daemon.kill();
+
+    let daemon = world.daemon();
+    let mut other = Client::tcp(daemon.tcp(), Some(OTHER)).await;
+    assert_is_overload(&refused(other.start(start_request()).await));
+    // Those that are open live on, and whatever ends one makes room.
+    assert_eq!(other.completed(&callback).await.unwrap().id, second);
+    let third = other.started().await.session.unwrap().id;
+    assert_is_overload(&refused(other.start(start_request()).await));
+    for id in [first, third] {
+        other.cancel(&id).await.unwrap();
+        other.started().await;
     }
 }

@@ -243,6 +243,7 @@ fn limits(mut section: Section<'_>) -> CallerLimits {
     let limits = CallerLimits {
         concurrent_calls: limit("concurrent_calls", 100_000, default.concurrent_calls),
         streams: limit("streams", 1_000_000, default.streams),
+        pending_sessions: section.integer("pending_sessions", 1, 1_000_000_000),
     };
     section.finish();
     limits

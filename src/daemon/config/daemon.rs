@@ -7,7 +7,7 @@ use super::{
     section::Section,
     value::{duration, memory},
 };
-use crate::store::{EventLimits, KeyRing, MasterKey};
+use crate::store::{EventLimits, KeyRing, MasterKey, PendingLimits};
 
 const KEYS: SecretKeys = SecretKeys { inline: "key", file: "files", credential: "credentials" };
 /// Longest path of a Unix socket on Linux, bytes (`sun_path` with its end).
@@ -43,6 +43,9 @@ pub struct StoreConfig {
     /// How long events are kept: for 1 hour to 3650 days, by default 30 days, while those of one client take no more than 1
     /// MiB to 64 GiB, by default 1 GiB; what a consumer has not acknowledged longer, up to 4 GiB by default.
     pub events: EventLimits,
+    /// How many sessions may be open at a time: 1 to 1,000,000,000, by default 1,000,000, and a tenth of them for each
+    /// caller.
+    pub pending: PendingLimits,
 }
 
 /// The keys that the store is sealed with.
@@ -135,10 +138,12 @@ pub(super) fn store(root: &mut Section<'_>) -> Option<StoreConfig> {
         duration(text, Duration::from_secs(60), Duration::from_secs(365 * 86_400), "24h")
     });
     let events = event_limits(&mut section);
+    let pending = section.integer("pending_sessions", 1, 1_000_000_000);
     section.finish();
     Some(StoreConfig {
         path: path?,
         events,
+        pending: pending.map_or_else(PendingLimits::default, |all| PendingLimits::of_all(all.into())),
         cache_bytes: cache_bytes.unwrap_or(64 << 20),
         retention: retention.unwrap_or(Duration::from_secs(86_400)),
     })

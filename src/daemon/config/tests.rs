@@ -14,7 +14,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::EventLimits;
+use crate::store::{EventLimits, PendingLimits};
 
 /// A token of a caller.
 const TOKEN: &str = "0123456789abcdef0123456789abcdef-CANARY";
@@ -151,6 +151,7 @@ fn the_least_configuration_has_defaults() {
             bytes: 1 << 30,
             unread_bytes: 4 << 30,
         },
+        pending: PendingLimits { caller: 100_000, all: 1_000_000 },
     };
     assert_eq!(config.store, store);
     assert!(config.keys.others.is_empty());

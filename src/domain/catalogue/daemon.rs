@@ -169,11 +169,11 @@ pub(super) const ENTRIES: &[Entry] = &[
     // The daemon's own state.
     own(
         Reason::Overloaded,
-        "The daemon has more waiting than it takes, or this caller has more calls, streams or pending sessions than its \
-         limits.",
-        "Repeat the same call after the retry delay. If it stays, let the caller have fewer at a time, or raise its limits in \
-         the configuration; where other callers are refused as well, the disk under store.path is too slow for the load: look \
-         at its write latency.",
+        "The daemon has more waiting than it takes; or this caller has more calls or streams at a time, or more sessions are \
+         open, than may be.",
+        "Repeat the same call after the retry delay. If it stays: where one caller alone is refused, let it have fewer at a \
+         time, or raise its limits in cairld.toml; where starts alone are, see why sessions are left open (each ends by itself \
+         after thirty minutes), or raise store.pending_sessions; where all calls are, the disk under store.path is too slow.",
     ),
     own(
         Reason::StoreUnavailable,
@@ -184,7 +184,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     general(
         Reason::CallerChanged,
         "What this caller may do was changed while the stream was open.",
-        "Open the stream anew: it begins with what the caller may do now.",
+        "Open the stream anew, after the retry delay: it begins with what the caller may do now.",
     ),
     own(
         Reason::ShuttingDown,

@@ -89,6 +89,11 @@ impl Turnstile {
         *self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many open sessions the store has counted, and how many there are, by caller.
+    pub(super) fn open_sessions(&self) -> [std::collections::BTreeMap<String, u64>; 2] {
+        self.inner.open_sessions()
+    }
+
     fn reads(&self, now: Moment) {
         *self.read.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }

@@ -18,7 +18,10 @@ use crate::{
         testing::{RuntimeClock, TimeStands},
     },
     provider::{Contact, Provider, TokenRequest},
-    store::{Consumer, EventLimits, KeyRing, MasterKey, NewSession, Next, RedbStore, Settings, Store, Take},
+    store::{
+        Consumer, EventLimits, KeyRing, MasterKey, NewSession, Next, PendingLimits, RedbStore, Settings,
+        Store, Take,
+    },
 };
 
 /// Session queries that the provider takes in a minute.
@@ -156,6 +159,7 @@ impl Scene {
             verifier: CodeVerifier::new("v"),
             binding: None,
             request_id: None,
+            limits: PendingLimits::default(),
         };
         self.store.start(self.clock.now(), new).await.unwrap().session.id
     }

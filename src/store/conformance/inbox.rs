@@ -20,7 +20,7 @@ fn secret(text: &str) -> WebhookSecret {
     WebhookSecret::new(text)
 }
 
-fn event(number: u8, body: &str) -> NewEvent {
+pub(in crate::store) fn event(number: u8, body: &str) -> NewEvent {
     NewEvent {
         id: EventId::new(at(0).wall, [number; 10]),
         client: client(),

@@ -5,6 +5,7 @@ mod consumers;
 mod inbox;
 mod live;
 mod orders;
+mod pending;
 mod revocations;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 };
 
 pub(super) use self::{
-    inbox::{LIMITS, seen, trim_all},
+    inbox::{LIMITS, event, seen, trim_all},
     revocations::complete,
 };
 use super::*;
@@ -57,6 +58,7 @@ pub(super) async fn suite<B: Backend>(fresh: impl Fn() -> B) {
     inbox::suite(&fresh).await;
     consumers::suite(&fresh).await;
     live::suite(&fresh).await;
+    pending::suite(&fresh).await;
     orders::webhooks_come_in_every_order(&fresh()).await;
     revocations::a_revoked_token_waits_until_its_revocation_ends(&fresh()).await;
     revocations::cancelling_moves_a_token_into_the_queue(&fresh()).await;
@@ -98,6 +100,7 @@ pub(super) fn new_session(seconds: u64, number: u8) -> NewSession {
         verifier: CodeVerifier::new("canary-verifier"),
         binding: None,
         request_id: None,
+        limits: PendingLimits::default(),
     }
 }
 

@@ -196,6 +196,11 @@ pub(super) async fn all_of(store: &RedbStore, seconds: u64) -> String {
             "inner_ids" => rows!(tables::INNER_IDS_TABLE, [u8; 32]),
             "inbox_spans" => rows!(tables::INBOXES_TABLE, &[u8]),
             "consumers" => rows!(tables::CONSUMERS_TABLE, &[u8]),
+            "open_sessions" => {
+                let [counted, there] = store.open_sessions();
+                assert_eq!(counted, there);
+                let _ = writeln!(all, "  {counted:?}");
+            }
             "requests" => keys!(tables::REQUESTS_TABLE),
             "events" => keys!(tables::EVENTS_TABLE),
             "session_events" => keys!(tables::SESSION_EVENTS_TABLE),

@@ -10,6 +10,7 @@ mod keys;
 mod latest;
 mod live;
 mod open;
+mod pending;
 mod revocations;
 mod rotate;
 mod sessions;

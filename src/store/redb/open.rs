@@ -2,7 +2,7 @@
 
 use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::PathBuf};
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableError};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableError, TableHandle};
 
 use super::{
     super::{
@@ -13,7 +13,7 @@ use super::{
     },
     budgets,
     keys::{self, INDEX_KEY_ROW, InUse, KEYS_ROW},
-    tables::{META_TABLE, SESSIONS_TABLE, Tables},
+    tables::{META_TABLE, OPEN_SESSIONS_TABLE, SESSIONS_TABLE, Tables},
 };
 use crate::domain::{Moment, SessionId, Timestamp};
 
@@ -212,8 +212,12 @@ fn bring_up(database: &Database, in_use: Option<&InUse>) -> Result<(), redb::Err
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     let before = transaction.list_tables()?.count();
+    let has_counts = transaction.list_tables()?.any(|table| table.name() == OPEN_SESSIONS_TABLE.name());
     {
         let mut tables = Tables::open(&transaction)?;
+        if !has_counts {
+            tables.count_open_sessions()?;
+        }
         if let Some(in_use) = in_use {
             tables.meta.insert(KEYS_ROW, keys::encode(in_use).as_slice())?;
         }

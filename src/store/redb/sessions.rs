@@ -4,7 +4,7 @@ use redb::ReadableTable;
 
 use super::{
     super::{
-        NewSession, Next, Slot, Started, StoreError, Take, Took,
+        NewSession, Next, PendingLimits, Slot, Started, StoreError, Take, Took,
         record::{Codec, Link, StoredRequest, StoredSession, decode_link, encode_link},
         seal::{KeyId, Purpose},
     },
@@ -24,6 +24,7 @@ pub(super) struct PreparedStart {
     secret: StateSecret,
     /// What the arguments of a start with a request id come to.
     arguments: KeyedHash,
+    limits: PendingLimits,
     sealed: SealedStart,
 }
 
@@ -58,7 +59,7 @@ pub(super) fn prepare_start(
     new: NewSession,
 ) -> Result<PreparedStart, StoreError> {
     let arguments = arguments_hash(codec, &new);
-    let NewSession { id, client, caller, secret, .. } = new;
+    let NewSession { id, client, caller, secret, limits, .. } = new;
     let request = new.request_id.as_ref().map(|request_id| {
         let parts = [caller.as_str(), client.as_str(), request_id].map(str::as_bytes);
         *codec.index.hash(Purpose::Request, &parts).as_bytes()
@@ -86,7 +87,7 @@ pub(super) fn prepare_start(
     };
     let stored = StoredSession { session, request };
     let sealed = SealedStart::new(codec, &stored, &secret, arguments)?;
-    Ok(PreparedStart { stored, secret, arguments, sealed })
+    Ok(PreparedStart { stored, secret, arguments, limits, sealed })
 }
 
 impl PreparedStart {
@@ -97,13 +98,14 @@ impl PreparedStart {
         now: Moment,
         run: RunId,
     ) -> Outcome<Started> {
-        let Self { stored, secret, arguments, mut sealed } = self;
+        let Self { stored, secret, arguments, limits, mut sealed } = self;
         if let Some(key) = stored.request
             && let Some(row) = tables.requests.get(&key).map_err(database)?
         {
             let known = codec.request(&key, row.value())?;
             return Ok((started_before(tables, codec, now, run, known, arguments)?, Vec::new()));
         }
+        tables.admit(&stored.session.caller, limits)?;
         // The ring was exchanged while this waited: nothing is written under the old key any more.
         if sealed.key != codec.keys.first() {
             sealed = SealedStart::new(codec, &stored, &secret, arguments)?;

@@ -10,6 +10,7 @@ use super::{
             StoredSession,
         },
     },
+    pending::Moved,
     watches::Subject,
 };
 use crate::domain::{ClientName, Reason, SessionId, Viewer};
@@ -41,6 +42,8 @@ pub(super) const CONSUMERS_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefin
 pub(super) const INNER_IDS_TABLE: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("inner_ids");
 /// Client name → its [`InboxSpan`].
 pub(super) const INBOXES_TABLE: TableDefinition<'_, &[u8], InboxSpan> = TableDefinition::new("inbox_spans");
+/// Caller name → how many of its sessions are open; under no name those of all.
+pub(super) const OPEN_SESSIONS_TABLE: TableDefinition<'_, &[u8], u64> = TableDefinition::new("open_sessions");
 /// What concerns the file as a whole.
 pub(super) const META_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(META);
 
@@ -142,6 +145,9 @@ pub(super) struct Tables<'t> {
     pub(super) inner_ids: Table<'t, [u8; 32], u64>,
     pub(super) inboxes: Table<'t, &'static [u8], InboxSpan>,
     pub(super) meta: Table<'t, &'static [u8], &'static [u8]>,
+    /// As they were before this transaction; [`Tables::finish`] writes down what has moved.
+    pub(super) open_sessions: Table<'t, &'static [u8], u64>,
+    pub(super) moved: Moved,
 }
 
 /// One change of one row. An operation reads, decides, and returns its changes as a whole: what is refused on the way has
@@ -192,6 +198,8 @@ impl<'t> Tables<'t> {
             inner_ids: transaction.open_table(INNER_IDS_TABLE)?,
             inboxes: transaction.open_table(INBOXES_TABLE)?,
             meta: transaction.open_table(META_TABLE)?,
+            open_sessions: transaction.open_table(OPEN_SESSIONS_TABLE)?,
+            moved: Moved::default(),
         })
     }
 
@@ -217,10 +225,23 @@ impl<'t> Tables<'t> {
         if viewer.sees(&stored.session) { Ok(stored) } else { Err(Reason::SessionNotFound.into()) }
     }
 
+    /// Writes down what is kept up to the end of a transaction that changes something.
+    pub(super) fn finish(mut self) -> Result<(), StorageError> {
+        std::mem::take(&mut self.moved).write(&mut self.open_sessions)
+    }
+
     pub(super) fn apply(&mut self, change: Change) -> Result<(), StorageError> {
         match change {
-            Change::PutSession(id, record) => drop(self.sessions.insert(id.as_bytes(), record.as_slice())?),
-            Change::RemoveSession(id) => drop(self.sessions.remove(id.as_bytes())?),
+            Change::PutSession(id, record) => {
+                let before = self.sessions.insert(id.as_bytes(), record.as_slice())?;
+                let before = before.as_ref().map(|before| before.value());
+                self.moved.note(&self.open_sessions, before, Some(&record))?;
+            }
+            Change::RemoveSession(id) => {
+                let before = self.sessions.remove(id.as_bytes())?;
+                let before = before.as_ref().map(|before| before.value());
+                self.moved.note(&self.open_sessions, before, None)?;
+            }
             Change::PutCode(key, id) => drop(self.codes.insert(&key, id.as_bytes())?),
             Change::RemoveCode(key) => drop(self.codes.remove(&key)?),
             Change::PutProviderSession(key, record) => {

@@ -206,6 +206,9 @@ fn commit_batch(
             is_changed |= is_change;
             next = if answers.len() < MAX_BATCH { queue.try_recv().ok() } else { None };
         }
+        if is_changed {
+            tables.finish()?;
+        }
     }
     // A batch of refusals needs no commit.
     if is_changed {

@@ -9,14 +9,18 @@ mod search;
 
 use std::{fs, process::Command, time::Duration};
 
-use cairld::domain::Reason;
+use cairld::{
+    api::proto::{WatchSessionRequest, watch_session_request},
+    domain::Reason,
+};
+use rustix::process::Signal;
 use serde_json::json;
 
 use self::{
     scene::{Place, Scene},
     search::Canary,
 };
-use crate::support::{cairlctl, cairld, output};
+use crate::support::{Daemon, cairlctl, cairld, output};
 
 /// What is returned on purpose, and where; nothing else may be anywhere.
 const RETURNED: &[(Place, &[Canary])] = &[
@@ -57,6 +61,7 @@ async fn no_secret_is_anywhere_but_where_it_is_returned() {
     scene.webhooks_come(&daemon, &mut client, &flow).await;
     scene.provider_fails(&client).await;
     scene.limits_are_met(&mut client).await;
+    the_configuration_is_reloaded(&scene, &daemon).await;
     scene.note(Place::Status, "GetStatus", &client.status().await);
     scene.read_files("while it runs");
 
@@ -211,6 +216,34 @@ async fn the_disk_is_full(scene: &Scene) {
 }
 
 /// What is wrong with a configuration or a key is said without what is in them.
+/// Reloads that are refused, since secrets stand where they do not belong, and one that brings others, under an open stream.
+async fn the_configuration_is_reloaded(scene: &Scene, daemon: &Daemon) {
+    let world = &scene.world;
+    let good = fs::read_to_string(world.config()).unwrap();
+    let secret = world.secret("client.secret");
+    let broken =
+        good.replacen("client_secret_file = \"client.secret\"", &format!("client_secret = \"{secret}\""), 1);
+    fs::write(world.config(), broken).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.says("the configuration cannot be reloaded");
+
+    let mut other = scene.caller(daemon, 1).await;
+    let binding = scene.secrets.fresh(Canary::Binding);
+    let started = scene.start(&mut other, scene.start_with(&binding)).await;
+    let lookup = Some(watch_session_request::Lookup::SessionId(started.session.unwrap().id));
+    let request = other.request(WatchSessionRequest { lookup });
+    let mut stream = other.integration.watch_session(request).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
+    let token = scene.secrets.fresh(Canary::CallerToken);
+    world.write_secret("other.token", &token);
+    fs::write(world.config(), &good).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.says("caller other: changed");
+    scene.note_refusal("WatchSession", &stream.message().await.unwrap_err());
+    // For the daemon that comes after this one.
+    world.write_secret("other.token", &scene.callers[1]);
+}
+
 fn starts_fail(scene: &Scene) {
     let world = &scene.world;
     let serve = |what: &str| {

@@ -5,7 +5,7 @@ use crate::daemon::config::document::Document;
 
 const TEXT: &str = include_str!("../../../../docs/cairld.toml");
 /// Keys that have no default; what is commented out is an example.
-const WITHOUT_DEFAULT: [&str; 12] = [
+const WITHOUT_DEFAULT: [&str; 13] = [
     "tcp",
     "tls.cert_file",
     "tls.key_file",
@@ -18,6 +18,7 @@ const WITHOUT_DEFAULT: [&str; 12] = [
     "gid",
     "san",
     "token_file",
+    "limits.pending_sessions",
 ];
 
 /// The host that the file is written for, and the file as it reads there.

@@ -51,6 +51,7 @@ fn the_store_and_its_keys() {
             "store.unread_event_size",
             "no less than event_size",
         ),
+        ("pending_sessions = 0", "store.pending_sessions", "from 1 to 1000000000"),
         ("retention = 24", "store.retention", "must be a string in quotes, not an integer"),
         ("retenshun = \"1h\"", "store.retenshun", "did you mean `retention`?"),
     ] {
@@ -181,6 +182,7 @@ fn callers() {
         ("-uid\nsan = \"127.0.0.1\"", checkout("san"), "must be a DNS name or a URI"),
         ("-uid\nsan = \"spiffe://shop example\"", checkout("san"), "must be a DNS name or a URI"),
         ("limits = { concurrent_calls = 0 }", checkout("limits.concurrent_calls"), "from 1 to 100000"),
+        ("limits = { pending_sessions = 0 }", checkout("limits.pending_sessions"), "from 1 to 1000000000"),
         ("limits = { streams = 1000001 }", checkout("limits.streams"), "from 1 to 1000000"),
         ("limits = { calls = 1 }", checkout("limits.calls"), "unknown key"),
         ("-clients", checkout("clients"), "is missing"),

@@ -105,6 +105,10 @@ impl World {
                 }
             }
         }
+        let [counted, there] = life.store.open_sessions();
+        if counted != there {
+            return Err(format!("open sessions are counted as {counted:?}, and there are {there:?}"));
+        }
         if kept != self.reference.events {
             let (kept, known) = (kept.len(), self.reference.events.len());
             return Err(format!("{kept} events are kept, and {known} were acknowledged"));

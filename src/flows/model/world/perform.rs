@@ -29,6 +29,7 @@ impl World {
                     binding: binding.as_ref().map(Binding::new),
                     reference: String::new(),
                     request_id: has_request.then(|| format!("request {session}")),
+                    pending: None,
                 };
                 let wanted = Wanted::Start { session, binding };
                 self.call(life, wanted, async move { Heard::Started(flows.start(start).await) });

