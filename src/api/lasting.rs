@@ -3,7 +3,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use http::HeaderMap;
@@ -44,10 +44,13 @@ impl http_body::Body for Lasting {
             self.stream = None;
             return Poll::Ready(None);
         }
-        if let Poll::Ready(frame) = Pin::new(stream).poll_frame(context) {
-            return Poll::Ready(frame);
+        // Asked first: a stream that always has something to say ends too.
+        if self.changed.as_mut().poll(context).is_pending() {
+            return self
+                .stream
+                .as_mut()
+                .map_or(Poll::Ready(None), |stream| Pin::new(stream).poll_frame(context));
         }
-        ready!(self.changed.as_mut().poll(context));
         self.stream = None;
         // How a stream ends is told behind it, in trailers.
         let mut trailers = HeaderMap::new();
@@ -61,5 +64,51 @@ impl http_body::Body for Lasting {
 
     fn size_hint(&self) -> SizeHint {
         self.stream.as_ref().map(http_body::Body::size_hint).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body::Body as _;
+    use tokio::sync::Semaphore;
+    use tonic::Code;
+
+    use super::*;
+
+    /// A stream that has something to say whenever it is asked.
+    struct Talkative;
+
+    impl http_body::Body for Talkative {
+        type Data = <Body as http_body::Body>::Data;
+        type Error = Status;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
+            Poll::Ready(Some(Ok(Frame::data("more".into()))))
+        }
+    }
+
+    async fn next(body: &mut Body) -> Option<Frame<<Body as http_body::Body>::Data>> {
+        std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await.map(Result::unwrap)
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_callers_rights_whatever_it_still_had_to_say() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).try_acquire_owned().unwrap();
+        let changed = CancellationToken::new();
+        let mut body = Lasting::body(Body::new(Talkative), place, &changed);
+        assert!(next(&mut body).await.unwrap().is_data());
+        changed.cancel();
+        let trailers = next(&mut body).await.unwrap().into_trailers().unwrap();
+        assert_eq!(Status::from_header_map(&trailers).unwrap().code(), Code::Unavailable);
+        assert!(next(&mut body).await.is_none());
+        assert_eq!(places.available_permits(), 0, "it holds its place until it is dropped");
+        drop(body);
+        assert_eq!(places.available_permits(), 1);
     }
 }
