@@ -156,8 +156,9 @@ impl KeyRing {
     }
 
     /// Seals as a session is sealed, and answers what it comes to, bytes: for whoever measures what that costs.
-    pub fn sealed_length(&self, session: &[u8; 16], plain: &[u8]) -> Option<usize> {
-        self.seal(Place::whole(SESSIONS, session), plain).ok().map(|sealed| sealed.len())
+    pub fn sealed_length(&self, session: &[u8; 16], clear: &[u8], plain: &[u8]) -> Option<usize> {
+        let place = Place { table: SESSIONS, key: session, clear };
+        self.seal(place, plain).ok().map(|sealed| sealed.len())
     }
 
     pub(super) fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
