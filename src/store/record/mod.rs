@@ -2,6 +2,8 @@
 
 mod budget;
 mod event;
+#[cfg(test)]
+mod page;
 mod reseal;
 mod session;
 mod timeline;
