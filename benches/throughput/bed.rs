@@ -73,6 +73,7 @@ impl Bed {
 
     /// The same of another build.
     pub fn daemon_of(&self, program: Command) -> (Running, Duration) {
+        self.lift_cap(&program);
         let began = Instant::now();
         let daemon = Daemon::start_by(program, &self.world.config());
         let took = began.elapsed();
@@ -84,6 +85,16 @@ impl Bed {
         });
         let tcp = Address::Tcp(daemon.tcp().to_owned());
         (Running { daemon, pid, unix: Address::Unix(unix), tcp }, took)
+    }
+
+    /// Lets as many sessions be open as stores are filled with. Builds from before there was a cap take no such setting.
+    fn lift_cap(&self, program: &Command) {
+        let (config, text) = (self.world.config(), self.world.config_text());
+        fs::write(&config, text.replace("[store]\n", "[store]\npending_sessions = 1_000_000_000\n")).unwrap();
+        let mut check = Command::new(program.get_program());
+        if !check.arg("check").arg("--config").arg(&config).output().unwrap().status.success() {
+            fs::write(&config, text).unwrap();
+        }
     }
 
     /// Puts another store where the daemon has its own; none for a new one.

@@ -2,8 +2,9 @@
 //! stores nothing and beside Redis that syncs each write, each in a process of its own, in turns.
 //!
 //! `cargo bench --bench throughput` prints tables; with `-- --write` they go into `docs/benchmarks.md` too, and the plot
-//! beside it is drawn. `-- --quick` has small stores and one turn, `-- --sizes 0,50000` others. `-- --against PROGRAM [SESSIONS]` compares this build of
-//! the daemon with another. `scripts/benchmark.sh` installs what is needed and does it all.
+//! beside it is drawn. `-- --quick` has small stores and one turn, `-- --sizes 0,50000` others. `-- --against PROGRAM
+//! [SESSIONS]` compares this build of the daemon with another; `-- --sealing` says which share of a start sealing has.
+//! `scripts/benchmark.sh` installs what is needed and does it all.
 
 #![allow(
     clippy::expect_used,
@@ -31,6 +32,7 @@ mod plot;
 mod prefill;
 mod redis;
 mod report;
+mod sealing;
 #[path = "../../tests/blackbox/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "made for the tests; this needs a part of it")]
 mod support;
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         ["--against", program, sessions] => {
             against::compare(Path::new(program), sessions.parse().expect("a number of sessions"));
         }
+        ["--sealing"] => sealing::print(),
         [] => print(&all(&SIZES, TURNS)),
         ["--quick"] => print(&all(&SIZES[..2], 1)),
         ["--sizes", sizes] => print(&all(&numbers(sizes), 1)),
@@ -80,7 +83,7 @@ fn main() -> ExitCode {
         ["--write", "--sizes", sizes] => write(&all(&numbers(sizes), 1)),
         _ => {
             eprintln!(
-                "usage: cargo bench --bench throughput -- [--quick | [--write] [--sizes N,N,…] | --against PROGRAM [SESSIONS]]"
+                "usage: cargo bench --bench throughput -- [--quick | [--write] [--sizes N,N,…] | --against PROGRAM [SESSIONS] | --sealing]"
             );
             return ExitCode::from(64);
         }

@@ -51,32 +51,55 @@ impl Kept {
         inner_id: Option<[u8; 32]>,
     ) -> Result<Self, StoreError> {
         let body = stored::SealedEvent { body: event.body.clone() }.encode_to_vec();
-        let sealed = codec.seal(Place { table: EVENTS, key }, &body)?;
-        Ok(Self { event, inner_id, told_anew_at: 0, is_relinked: false, sealed })
+        let mut kept = Self { event, inner_id, told_anew_at: 0, is_relinked: false, sealed: Vec::new() };
+        let clear = kept.as_received().encode_to_vec();
+        kept.sealed = codec.seal(Place { table: EVENTS, key, clear: &clear }, &body)?;
+        Ok(kept)
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The part of the record that stands in clear and stays as it was received.
+    fn as_received(&self) -> stored::EventRecord {
         let event = &self.event;
-        let (session, owner) = match &event.session {
-            Some((session, owner)) => (session.as_bytes().to_vec(), owner.to_string()),
-            None => Default::default(),
-        };
-        let record = stored::EventRecord {
+        stored::EventRecord {
             id: event.id.as_bytes().to_vec(),
             r#type: event.kind.clone(),
             provider_session: event.provider_session.as_ref().map(ToString::to_string).unwrap_or_default(),
             parsed: event.parsed,
             id_reused: event.id_reused,
-            sealed: self.sealed.clone(),
             received: Some(moment(event.received)),
             inner_id: self.inner_id.map(|key| key.to_vec()).unwrap_or_default(),
+            ..stored::EventRecord::default()
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let (session, owner) = match &self.event.session {
+            Some((session, owner)) => (session.as_bytes().to_vec(), owner.to_string()),
+            None => Default::default(),
+        };
+        let record = stored::EventRecord {
+            sealed: self.sealed.clone(),
             session,
             owner,
             told_anew_at: self.told_anew_at,
             relinked: self.is_relinked,
-            tells_anew: 0,
+            ..self.as_received()
         };
         record.encode_to_vec()
+    }
+}
+
+/// The part of a record that stands in clear and stays as it was received.
+pub(super) fn as_received(record: &stored::EventRecord) -> stored::EventRecord {
+    stored::EventRecord {
+        id: record.id.clone(),
+        r#type: record.r#type.clone(),
+        provider_session: record.provider_session.clone(),
+        parsed: record.parsed,
+        id_reused: record.id_reused,
+        received: record.received,
+        inner_id: record.inner_id.clone(),
+        ..stored::EventRecord::default()
     }
 }
 
@@ -101,7 +124,8 @@ impl Codec {
     /// The event with its body.
     pub(crate) fn opened(&self, key: &[u8], kept: Kept) -> Result<Event, StoreError> {
         let open = || {
-            let plain = self.open(Place { table: EVENTS, key }, &kept.sealed)?;
+            let clear = kept.as_received().encode_to_vec();
+            let plain = self.open(Place { table: EVENTS, key, clear: &clear }, &kept.sealed)?;
             Ok(stored::SealedEvent::decode(plain.as_slice())?.body)
         };
         let body = open().map_err(|damage: Damage| damage.of(EVENTS, key))?;

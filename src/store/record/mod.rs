@@ -2,6 +2,8 @@
 
 mod budget;
 mod event;
+#[cfg(test)]
+mod page;
 mod reseal;
 mod session;
 mod timeline;
@@ -120,9 +122,11 @@ impl Damage {
 impl Codec {
     pub(super) fn session_bytes(&self, stored: &StoredSession) -> Result<Vec<u8>, StoreError> {
         let session = &stored.session;
-        let place = Place { table: SESSIONS, key: session.id.as_bytes() };
-        let sealed = self.seal(place, &sealed_session(session).encode_to_vec())?;
-        Ok(session_record(session, stored.request, sealed).encode_to_vec())
+        let mut record = session_record(session, stored.request);
+        let clear = record.encode_to_vec();
+        let place = Place { table: SESSIONS, key: session.id.as_bytes(), clear: &clear };
+        record.sealed = self.seal(place, &sealed_session(session).encode_to_vec())?;
+        Ok(record.encode_to_vec())
     }
 
     pub(super) fn session(&self, id: SessionId, bytes: &[u8]) -> Result<StoredSession, StoreError> {
@@ -130,9 +134,10 @@ impl Codec {
     }
 
     fn open_session(&self, id: SessionId, bytes: &[u8]) -> Result<StoredSession, Damage> {
-        let record = stored::SessionRecord::decode(bytes)?;
-        let place = Place { table: SESSIONS, key: id.as_bytes() };
-        let plain = self.open(place, &record.sealed)?;
+        let mut record = stored::SessionRecord::decode(bytes)?;
+        let sealed = std::mem::take(&mut record.sealed);
+        let clear = record.encode_to_vec();
+        let plain = self.open(Place { table: SESSIONS, key: id.as_bytes(), clear: &clear }, &sealed)?;
         let sealed = stored::SealedSession::decode(plain.as_slice())?;
         let request = optional(&record.request)?;
         Ok(StoredSession { session: read_session(id, record, sealed)?, request })
@@ -148,12 +153,12 @@ impl Codec {
             arguments: stored.arguments.as_bytes().to_vec(),
             secret: stored.secret.as_ref().map(|secret| secret.expose().to_vec()).unwrap_or_default(),
         };
-        self.seal(Place { table: REQUESTS, key }, &record.encode_to_vec())
+        self.seal(Place::whole(REQUESTS, key), &record.encode_to_vec())
     }
 
     pub(super) fn request(&self, key: &[u8; 32], bytes: &[u8]) -> Result<StoredRequest, StoreError> {
         let open = || {
-            let plain = self.open(Place { table: REQUESTS, key }, bytes)?;
+            let plain = self.open(Place::whole(REQUESTS, key), bytes)?;
             let record = stored::RequestRecord::decode(plain.as_slice())?;
             Ok(StoredRequest {
                 session: SessionId::from_bytes(fixed(&record.session)?),
@@ -171,13 +176,13 @@ impl Codec {
             since: Some(moment(revocation.since)),
             life_ms: millis(revocation.life),
         };
-        let place = Place { table: REVOCATIONS, key: revocation.session.as_bytes() };
+        let place = Place::whole(REVOCATIONS, revocation.session.as_bytes());
         self.seal(place, &record.encode_to_vec())
     }
 
     pub(super) fn revocation(&self, id: SessionId, bytes: &[u8]) -> Result<Revocation, StoreError> {
         let open = || {
-            let plain = self.open(Place { table: REVOCATIONS, key: id.as_bytes() }, bytes)?;
+            let plain = self.open(Place::whole(REVOCATIONS, id.as_bytes()), bytes)?;
             let record = stored::RevocationRecord::decode(plain.as_slice())?;
             Ok(Revocation {
                 session: id,

@@ -7,7 +7,9 @@ use super::{
         StoreError,
         seal::{KeyId, KeyRing, Place},
     },
-    Damage, EVENTS, REQUESTS, REVOCATIONS, SESSIONS, stored,
+    Damage, EVENTS, REQUESTS, REVOCATIONS, SESSIONS,
+    event::as_received,
+    stored,
 };
 
 /// The tables whose rows hold something sealed. The index key is the only other thing that is.
@@ -80,7 +82,8 @@ pub(crate) fn resealed(
     if under == Some(ring.first()) {
         return Ok(Resealed::Same);
     }
-    let place = Place { table: table.name(), key };
+    let clear = parts.clear();
+    let place = Place { table: table.name(), key, clear: &clear };
     match ring.open(place, sealed) {
         Ok(plain) => Ok(Resealed::Anew(parts.with(seal(ring, place, &plain)?))),
         Err(error) => unreadable(under, error.into()),
@@ -108,6 +111,17 @@ impl Parts {
             Self::Event(record) if record.tells_anew != 0 => None,
             Self::Event(record) => Some(&record.sealed),
             Self::Whole => Some(row),
+        }
+    }
+
+    /// What stands beside it and is bound to it.
+    fn clear(&self) -> Vec<u8> {
+        match self {
+            Self::Session(record) => {
+                stored::SessionRecord { sealed: Vec::new(), ..(**record).clone() }.encode_to_vec()
+            }
+            Self::Event(record) => as_received(record).encode_to_vec(),
+            Self::Whole => Vec::new(),
         }
     }
 

@@ -14,11 +14,8 @@ use crate::domain::{
     Timestamp, TokenStanding, Userinfo, millis,
 };
 
-pub(super) fn session_record(
-    session: &Session,
-    request: Option<[u8; 32]>,
-    sealed: Vec<u8>,
-) -> stored::SessionRecord {
+/// All of a session's record but what is sealed.
+pub(super) fn session_record(session: &Session, request: Option<[u8; 32]>) -> stored::SessionRecord {
     use stored::session_record::Token;
     stored::SessionRecord {
         client: session.client.to_string(),
@@ -40,7 +37,7 @@ pub(super) fn session_record(
         failure: session.failure.as_ref().map(failure_record),
         stage: Some(stage_record(session.at)),
         request: request.map(|key| key.to_vec()).unwrap_or_default(),
-        sealed,
+        sealed: Vec::new(),
         token: match &session.token {
             TokenStanding::None => None,
             TokenStanding::Held { since, life, .. } => Some(Token::TokenHeld(stored::TokenHeld {

@@ -33,6 +33,8 @@ use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 use tokio::sync::watch;
 
 pub use self::open::{OpenError, Settings};
+#[cfg(test)]
+pub(super) use self::sessions::new_row;
 use self::{
     budgets::budget_key,
     latest::Latest,

@@ -153,7 +153,7 @@ fn prepare(database: Database, ring: KeyRing, now: Moment, path: &str) -> Result
             return Err(OpenError::NewerSchema { path: path.to_owned(), found });
         }
     }
-    let place = Place { table: META, key: INDEX_KEY_ROW };
+    let place = Place::whole(META, INDEX_KEY_ROW);
     let (listed, index_row) = (read(KEYS_ROW).map_err(io)?, read(INDEX_KEY_ROW).map_err(io)?);
     let mut in_use = keys::decode(listed.as_deref(), index_row.as_deref());
     if let Some(keys) = MissingKeys::of(&ring, in_use.iter().copied()) {

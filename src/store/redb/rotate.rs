@@ -158,7 +158,7 @@ pub(super) fn end(
         return Ok((None, Vec::new()));
     }
     let mut changes = Vec::new();
-    let place = Place { table: META, key: INDEX_KEY_ROW };
+    let place = Place::whole(META, INDEX_KEY_ROW);
     let is_same = tables
         .meta
         .get(INDEX_KEY_ROW)

@@ -118,6 +118,13 @@ impl PreparedStart {
     }
 }
 
+/// A new session's key and row.
+#[cfg(test)]
+pub(in crate::store) fn new_row(codec: &Codec, now: Moment, new: NewSession) -> ([u8; 16], Vec<u8>) {
+    let prepared = prepare_start(codec, now, new).unwrap();
+    (*prepared.stored.session.id.as_bytes(), prepared.sealed.session)
+}
+
 fn started_before(
     tables: &Tables<'_>,
     codec: &Codec,

@@ -1,5 +1,6 @@
 //! The embedded backend: the suite, its file, its keys, and a disk that fails.
 
+mod corrupt;
 mod keys;
 mod pending;
 mod rotate;
@@ -54,7 +55,17 @@ async fn conforms() {
 async fn nothing_secret_stands_in_the_file() {
     let folder = InFolder::new();
     let store: Arc<dyn Store> = folder.open(run(1));
-    store.start(at(0), new_session(0, 1)).await.unwrap();
+    let new = NewSession {
+        binding: Some(crate::domain::Binding::new("canary-binding")),
+        request_id: Some("canary-request".into()),
+        ..new_session(0, 1)
+    };
+    store.start(at(0), new).await.unwrap();
+    // What a callback brings, and an event's body.
+    store.start(at(0), new_session(0, 4)).await.unwrap();
+    store.take(at(1), conformance::take_of(4, "canary-code"), &conformance::terms()).await.unwrap();
+    let body = r#"{"id":"canary-id","type":"t","session_id":"hvf_1","note":"canary"}"#;
+    store.ingest(at(1), conformance::event(1, body)).await.unwrap();
     // A token and claims in a session; a token in the queue of those to be revoked.
     conformance::complete(&store, 2, 600).await;
     let id = conformance::complete(&store, 3, 600).await;

@@ -7,8 +7,9 @@ use super::{
 };
 use crate::store::{
     disk::Loss,
-    record::{Resealed, SealedTable, resealed},
-    seal::KeyId,
+    keys::Keys,
+    record::{Resealed, SealedTable, StoredSession, resealed},
+    seal::{IndexKey, KeyId},
 };
 
 /// Rows of every kind that holds something sealed.
@@ -99,18 +100,14 @@ async fn what_changes_under_a_bite_is_kept_as_it_is_then() {
     store.use_keys(ring(&[2, 1])).await.unwrap();
     let mut rotation = Rotation::to(id(2));
     let bite = rotate::find(&store.database, &store.codec.keys.ring(), &mut rotation).unwrap();
-    // While the bite waits, its first session is cancelled, its second removed, and its third written by something that
-    // keeps what it finds sealed.
+    // While the bite waits, its first session is cancelled, its second removed, and its third written under the old key
+    // once more.
     let sessions: Vec<_> = (100..103).map(|number| conformance::state(number, 0).session).collect();
     store.cancel(at(6), &viewer("checkout"), sessions[0]).await.unwrap();
-    let row = {
-        let read = store.database.begin_read().unwrap();
-        let row = read.open_table(SESSIONS_TABLE).unwrap().get(sessions[2].as_bytes()).unwrap().unwrap();
-        let mut record: crate::store::record::stored::SessionRecord =
-            prost::Message::decode(row.value()).unwrap();
-        record.redirect_uri = "https://shop.example/other".into();
-        prost::Message::encode_to_vec(&record)
-    };
+    let old = Codec { keys: Keys::new(ring(&[1])), index: IndexKey::new([0; 32]) };
+    let session = store.read(sessions[2]).unwrap().unwrap();
+    let session = Session { redirect_uri: "https://shop.example/other".into(), ..session };
+    let row = old.session_bytes(&StoredSession { session, request: None }).unwrap();
     let changes =
         vec![tables::Change::RemoveSession(sessions[1]), tables::Change::PutSession(sessions[2], row)];
     store.writer.write(move |_| Ok(((), changes))).await.unwrap();
