@@ -11,6 +11,7 @@ mod door;
 pub mod errors_page;
 mod events;
 mod explain;
+mod greeting;
 mod input;
 mod integration;
 mod output;

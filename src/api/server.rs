@@ -2,11 +2,12 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::{
     net::{TcpListener, UnixListener},
     time,
 };
-use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{
     Server,
@@ -19,6 +20,7 @@ use super::{
     admin::Admin,
     caller::Callers,
     door::DoorLayer,
+    greeting::Greeted,
     integration::Integration,
     proto::{
         FILE_DESCRIPTOR_SET, admin_service_server::AdminServiceServer,
@@ -80,7 +82,7 @@ impl GrpcServer {
         listener: UnixListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error> {
-        let incoming = UnixListenerStream::new(listener).then(pause_after_error);
+        let incoming = UnixListenerStream::new(listener).then(pause_after_error).map_ok(Greeted::new);
         self.router.serve_with_incoming_shutdown(incoming, shutdown).await
     }
 
@@ -93,7 +95,8 @@ impl GrpcServer {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error> {
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(pause_after_error);
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = incoming.then(pause_after_error).map_ok(Greeted::new);
         self.router.serve_with_incoming_shutdown(incoming, shutdown).await
     }
 
