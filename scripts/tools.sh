@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs a tool that checks this project and prints the path of its program.
 #
-#   scripts/tools.sh cargo-deny|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium
+#   scripts/tools.sh cargo-deny|cargo-fuzz|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium
 #
 # Each tool but the distribution's, libfaketime, valgrind and chromium, has its version here and nowhere else, and lives in a folder
 # named after it, so that a new version is a new folder and an old one is never run by mistake. CAIRLD_TOOLS names another
@@ -9,6 +9,7 @@
 set -euo pipefail
 
 cargo_deny_version=0.20.2
+cargo_fuzz_version=0.13.2
 buf_version=1.75.0
 grpcurl_version=1.9.4
 # The library and its runner go together.
@@ -29,6 +30,11 @@ install_cargo_deny() {
   need cargo cargo-deny
   # Its build folder is its own: the project's must not be rebuilt for it.
   env -u CARGO_TARGET_DIR cargo install cargo-deny --version "$cargo_deny_version" --locked --root "$1"
+}
+
+install_cargo_fuzz() {
+  need cargo cargo-fuzz
+  env -u CARGO_TARGET_DIR cargo install cargo-fuzz --version "$cargo_fuzz_version" --locked --root "$1"
 }
 
 install_buf() {
@@ -92,10 +98,11 @@ obtain_package() {
 
 case ${1:-} in
   cargo-deny) obtain cargo-deny "$cargo_deny_version" bin/cargo-deny install_cargo_deny --version ;;
+  cargo-fuzz) obtain cargo-fuzz "$cargo_fuzz_version" bin/cargo-fuzz install_cargo_fuzz --version ;;
   buf) obtain buf "$buf_version" node_modules/.bin/buf install_buf --version ;;
   grpcurl) obtain grpcurl "$grpcurl_version" bin/grpcurl install_grpcurl -version ;;
   libfaketime) obtain_libfaketime ;;
   gungraun-runner) obtain gungraun-runner "$gungraun_version" bin/gungraun-runner install_gungraun_runner --version ;;
   valgrind | chromium) obtain_package "$1" ;;
-  *) fail "usage: scripts/tools.sh cargo-deny|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium" ;;
+  *) fail "usage: scripts/tools.sh cargo-deny|cargo-fuzz|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium" ;;
 esac

@@ -12,6 +12,7 @@ mod door;
 pub mod errors_page;
 mod events;
 mod explain;
+mod greeting;
 mod input;
 mod integration;
 mod lasting;

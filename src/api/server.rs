@@ -2,13 +2,14 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, TryStreamExt};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
     time,
 };
-use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{
     Server,
@@ -21,6 +22,7 @@ use super::{
     admin::Admin,
     callers::Callers,
     door::DoorLayer,
+    greeting::Greeted,
     integration::Integration,
     proto::{
         FILE_DESCRIPTOR_SET, admin_service_server::AdminServiceServer,
@@ -83,7 +85,7 @@ impl GrpcServer {
         listener: UnixListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error> {
-        let incoming = UnixListenerStream::new(listener).then(pause_after_error);
+        let incoming = UnixListenerStream::new(listener).then(pause_after_error).map_ok(Greeted::new);
         self.router.serve_with_incoming_shutdown(incoming, shutdown).await
     }
 
@@ -99,7 +101,8 @@ impl GrpcServer {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error> {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(pause_after_error);
-        self.router.serve_with_incoming_shutdown(tls::handshakes(incoming, config), shutdown).await
+        let incoming = tls::handshakes(incoming, config).map_ok(Greeted::new);
+        self.router.serve_with_incoming_shutdown(incoming, shutdown).await
     }
 
     /// Serves plain TCP until `shutdown` resolves and the calls in flight have ended.
@@ -111,7 +114,8 @@ impl GrpcServer {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error> {
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(pause_after_error);
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = incoming.then(pause_after_error).map_ok(Greeted::new);
         self.router.serve_with_incoming_shutdown(incoming, shutdown).await
     }
 

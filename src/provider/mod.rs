@@ -4,6 +4,9 @@
 //! domain's. What the provider says is cut and masked here, where it enters.
 
 mod answer;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 #[cfg(test)]
 mod tests;

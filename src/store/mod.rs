@@ -8,6 +8,9 @@
 mod conformance;
 #[cfg(test)]
 pub(crate) mod disk;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use self::record::fuzzing;
 mod inbox;
 mod keys;
 mod record;

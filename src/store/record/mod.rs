@@ -2,6 +2,8 @@
 
 mod budget;
 mod event;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(test)]
 mod page;
 mod reseal;
