@@ -120,3 +120,22 @@ async fn a_file_without_counts_is_counted_when_it_is_opened() {
     let expected = [("", 4), ("checkout", 2), ("other", 2)].map(|(caller, count)| (caller.to_owned(), count));
     assert_eq!(counted, expected.into());
 }
+
+#[tokio::test]
+async fn a_session_that_does_not_open_counts_until_it_is_removed() {
+    let folder = InFolder::new();
+    let store = folder.try_open(&[1]).unwrap();
+    let capped = |number: u8, seconds| NewSession {
+        limits: PendingLimits { caller: 1, all: 9 },
+        ..new_session(seconds, number)
+    };
+    store.start(at(0), capped(1, 0)).await.unwrap();
+    drop(store);
+    damage(&folder, SESSIONS_TABLE);
+    let store = folder.try_open(&[1]).unwrap();
+    store.start(at(5_500), capped(2, 5_500)).await.expect_err("it counts");
+    assert_eq!(store.sweep(at(5_500)).await.unwrap().removed, 1);
+    store.start(at(5_500), capped(2, 5_500)).await.expect("it is gone");
+    let [counted, there] = store.open_sessions();
+    assert_eq!(counted, there);
+}
