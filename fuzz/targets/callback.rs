@@ -2,7 +2,9 @@
 
 #![no_main]
 
-use cairld::domain::{Callback, CallbackParameters, Presented, Refusal, parse_callback_url, parse_parameters};
+use cairld::domain::{
+    Callback, CallbackParameters, Presented, Refusal, parse_callback_url, parse_parameters,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -33,7 +35,10 @@ fn check(read: Result<Callback, Refusal>) {
                 Presented::Error { error, description } => {
                     assert!((1..=512).contains(&error.len()) && is_visible(error));
                     assert!(description.len() <= 512 && !description.contains(char::is_control));
-                    assert!(!error.contains(&state) && !description.contains(&state), "the state is kept to itself");
+                    assert!(
+                        !error.contains(&state) && !description.contains(&state),
+                        "the state is kept to itself"
+                    );
                 }
             }
             assert!(callback.provider_session.is_none_or(|id| id.as_str().starts_with("hvf_")));

@@ -13,7 +13,9 @@ const SECRET: &str = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=";
 /// Names are short, so that they are found.
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
-    for (name, text) in [("k", SECRET.to_owned()), ("s", SECRET.to_owned()), ("i", format!("cairl_test_{SECRET}"))] {
+    for (name, text) in
+        [("k", SECRET.to_owned()), ("s", SECRET.to_owned()), ("i", format!("cairl_test_{SECRET}"))]
+    {
         let path = folder.path().join(name);
         fs::write(&path, text).expect("a file");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");

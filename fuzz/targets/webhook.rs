@@ -21,7 +21,10 @@ fuzz_target!(|data: &[u8]| {
     let good = SECRETS.map(|secret| signature(secret, body));
     // Nothing but the very signature passes, in either case of its digits.
     let fits = verify_signature(body, &header, SECRETS);
-    assert_eq!(fits, good.iter().position(|good| header.starts_with("sha256=") && good.eq_ignore_ascii_case(&header)));
+    assert_eq!(
+        fits,
+        good.iter().position(|good| header.starts_with("sha256=") && good.eq_ignore_ascii_case(&header))
+    );
     for (number, good) in good.iter().enumerate() {
         assert_eq!(verify_signature(body, good, SECRETS), Some(number));
         assert_eq!(verify_signature(&[body, b" "].concat(), good, SECRETS), None, "for other bytes");

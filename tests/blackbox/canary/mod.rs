@@ -40,8 +40,9 @@ const RETURNED: &[(Place, &[Canary])] = &[
     (Place::Output, &[Canary::Claims, Canary::Subject, Canary::Reference]),
 ];
 
-/// Reasons that this test does not bring about: two need a bug or a damaged file, one more than a thousand waiting callers,
-/// one a second event with another's rights; none has anything of a request in it (`src/api/status.rs`).
+/// Reasons that this test does not bring about: two need a bug or a damaged file, one more than a thousand waiting callers, one
+/// is said by no call yet, and with a deadline the client is mostly the first to notice. Like all of the daemon's own, they
+/// have nothing of a request in them (`src/api/status.rs`).
 const NOT_MET: &[&str] =
     &["OVERLOADED", "EVENT_NOT_FOUND", "RECORD_CORRUPT", "INTERNAL", "DEADLINE_EXCEEDED"];
 
