@@ -5,7 +5,7 @@
 //! behind it ends its own call alone.
 
 use std::{
-    future::Future,
+    future::{self, Future},
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
+use http_body::Body as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{self, Instant},
@@ -44,6 +45,9 @@ pub(super) struct Patience(pub(super) Instant);
 
 /// Longest time by which patience ends before the deadline.
 const LAST_WORDS: Duration = Duration::from_millis(250);
+/// How long what a refused call still sends is waited for, and how much of it is taken, bytes.
+const HEARING: Duration = Duration::from_secs(1);
+const MAX_HEARD: usize = 256 * 1024;
 /// Longest time that a call waits in line, whatever its deadline.
 const MAX_PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -171,7 +175,10 @@ where
             Err(refusal) => {
                 tally.add(call, refusal.reason);
                 let response = status(&refusal).into_http();
-                return Box::pin(async move { Ok(response) });
+                return Box::pin(async move {
+                    hear_out(request.into_body()).await;
+                    Ok(response)
+                });
             }
         };
         let deadline = deadline(request.headers());
@@ -197,6 +204,21 @@ where
         };
         Box::pin(answer.instrument(span))
     }
+}
+
+/// Takes what a refused call still sends, for a moment. An answer before the end of its request resets the stream, and the
+/// HTTP/2 library ends the whole connection, with all of its calls, when what was reset so goes on to arrive too often.
+async fn hear_out(mut body: Body) {
+    let mut left = MAX_HEARD;
+    let to_the_end = async {
+        while let Some(Ok(frame)) = future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len()));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = time::timeout(HEARING, to_the_end).await;
 }
 
 /// How long the call may take: what its caller says (`grpc-timeout`), or a minute.
