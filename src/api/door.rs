@@ -275,6 +275,8 @@ fn explain_transport_refusal(response: http::Response<Body>) -> http::Response<B
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::api::caller::{Caller, TokenHash, tests::caller};
 
@@ -335,5 +337,64 @@ mod tests {
             assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::DeadlineExceeded);
             assert_eq!(began.elapsed().as_secs(), seconds);
         }
+    }
+
+    /// A request's body that goes on, and says nothing.
+    struct Silent;
+
+    impl http_body::Body for Silent {
+        type Data = <Body as http_body::Body>::Data;
+        type Error = Status;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Status>>> {
+            Poll::Pending
+        }
+    }
+
+    /// A request's body in so many pieces, counted as they are taken.
+    struct Pieces(Arc<AtomicUsize>);
+
+    impl http_body::Body for Pieces {
+        type Data = <Body as http_body::Body>::Data;
+        type Error = Status;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Status>>> {
+            let is_left =
+                self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            Poll::Ready(is_left.is_ok().then(|| Ok(http_body::Frame::data("piece".into()))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_call_is_heard_out_before_it_is_answered() {
+        let (calls, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let layer = DoorLayer::new(Callers::default(), calls, stopping, Arc::new(Tally::new()));
+        for (pieces, left) in [(3, 0), (MAX_HEARD, MAX_HEARD - MAX_HEARD.div_ceil("piece".len()))] {
+            let pieces = Arc::new(AtomicUsize::new(pieces));
+            let mut request = http::Request::new(Body::new(Pieces(Arc::clone(&pieces))));
+            *request.uri_mut() = "/cairld.v1.IntegrationService/GetSession".parse().unwrap();
+            let answer = layer.layer(Never).call(request).await.unwrap();
+            assert_eq!(answer.headers()[REASON_TRAILER], "CALLER_UNKNOWN");
+            assert_eq!(pieces.load(Ordering::Relaxed), left, "all of it, and no more than is sensible");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_call_that_says_nothing_more_is_answered_all_the_same() {
+        let (calls, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let layer = DoorLayer::new(Callers::default(), calls, stopping, Arc::new(Tally::new()));
+        let began = Instant::now();
+        let request = http::Request::new(Body::new(Silent));
+        let answer = layer.layer(Never).call(request).await.unwrap();
+        assert_eq!(
+            (answer.headers()[REASON_TRAILER].to_str().unwrap(), began.elapsed()),
+            ("CALLER_UNKNOWN", HEARING)
+        );
     }
 }

@@ -53,34 +53,6 @@ async fn calls_in_flight() {
     assert_eq!(refused(other.session("ses_00000000000000000000000000").await).reason, "SESSION_NOT_FOUND");
 }
 
-/// An answer before the end of its request resets the stream, and HTTP/2 libraries end a connection after some of those.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_of_refusals_keeps_its_connection() {
-    let world = world("concurrent_calls = 256").await;
-    let daemon = world.daemon();
-    let other = Client::tcp(daemon.tcp(), Some(OTHER)).await;
-    let crowd: Vec<_> = (0..1000)
-        .map(|_| {
-            let mut client = other.clone();
-            tokio::spawn(async move {
-                let mut refusals = 0;
-                for _ in 0..10 {
-                    if let Err(status) = client.start(start_request()).await {
-                        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-                        refusals += 1;
-                    }
-                }
-                refusals
-            })
-        })
-        .collect();
-    let mut refusals = 0;
-    for calls in crowd {
-        refusals += calls.await.unwrap();
-    }
-    assert!(refusals > 100, "{refusals}");
-}
-
 async fn watch(
     client: &Client,
     id: &str,
