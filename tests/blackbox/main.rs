@@ -29,6 +29,7 @@ mod revoke;
 mod session;
 mod support;
 mod tls;
+mod units;
 mod webhook_input;
 mod webhook_listener;
 mod webhook_load;
