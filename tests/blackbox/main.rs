@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, unreachable_pub)]
 
+mod activation;
 mod bad_answers;
 mod bad_input;
 mod budgets;
@@ -28,6 +29,7 @@ mod reload;
 mod revoke;
 mod session;
 mod support;
+mod systemd;
 mod tls;
 mod units;
 mod webhook_input;
