@@ -8,11 +8,12 @@ use std::{
         unix::net::{UnixListener, UnixStream},
     },
     process::Stdio,
+    sync::mpsc,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{CHECKOUT, Client, Daemon, World, cairld, cairld_with, output};
+use crate::support::{CHECKOUT, Client, Daemon, SURELY, World, cairld, cairld_with, output};
 
 /// A configuration that says nothing of where callers reach the daemon.
 fn without_addresses(world: &World) -> String {
@@ -29,7 +30,15 @@ fn sockets(world: &World) -> (UnixListener, TcpListener) {
 fn refused_on(world: &World, unix: impl AsFd, tcp: impl AsFd) -> (i32, String) {
     let mut command = cairld_with(unix, tcp);
     command.arg("serve").arg("--config").arg(world.config()).stderr(Stdio::piped());
-    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    let child = command.spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let (ended, is_ended) = mpsc::channel();
+    std::thread::spawn(move || ended.send(child.wait_with_output()));
+    let output = is_ended.recv_timeout(SURELY).unwrap_or_else(|_| {
+        kill_process(pid, Signal::KILL).unwrap();
+        panic!("it came up");
+    });
+    let output = output.unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
