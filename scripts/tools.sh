@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs a tool that checks this project and prints the path of its program.
 #
-#   scripts/tools.sh cargo-deny|cargo-fuzz|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium
+#   scripts/tools.sh cargo-deny|cargo-fuzz|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium|systemd-analyze
 #
-# Each tool but the distribution's, libfaketime, valgrind and chromium, has its version here and nowhere else, and lives in a folder
+# Each tool but the distribution's, libfaketime and those behind it, has its version here and nowhere else, and lives in a folder
 # named after it, so that a new version is a new folder and an old one is never run by mistake. CAIRLD_TOOLS names another
 # place than ~/.cache/cairld-tools.
 set -euo pipefail
@@ -87,13 +87,15 @@ obtain_libfaketime() {
   fi
 }
 
-# What is the distribution's, so that it gets its security updates: obtain_package PACKAGE, whose program has its name.
+# What is the distribution's, so that it gets its security updates: obtain_package PACKAGE [PROGRAM], which has the
+# package's name where none is given.
 obtain_package() {
-  if ! command -v "$1" >/dev/null; then
-    [ "$(id -u)" = 0 ] || fail "$1 is missing: apt-get install $1"
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1"; } >&2
+  local package=$1 program=${2:-$1}
+  if ! command -v "$program" >/dev/null; then
+    [ "$(id -u)" = 0 ] || fail "$program is missing: apt-get install $package"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package"; } >&2
   fi
-  command -v "$1"
+  command -v "$program"
 }
 
 case ${1:-} in
@@ -104,5 +106,6 @@ case ${1:-} in
   libfaketime) obtain_libfaketime ;;
   gungraun-runner) obtain gungraun-runner "$gungraun_version" bin/gungraun-runner install_gungraun_runner --version ;;
   valgrind | chromium) obtain_package "$1" ;;
-  *) fail "usage: scripts/tools.sh cargo-deny|cargo-fuzz|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium" ;;
+  systemd-analyze) obtain_package systemd "$1" ;;
+  *) fail "usage: scripts/tools.sh cargo-deny|cargo-fuzz|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium|systemd-analyze" ;;
 esac

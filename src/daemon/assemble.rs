@@ -11,7 +11,7 @@ use crate::{
     domain::{ApiKey, BudgetKind, BudgetTerms, ClientName, Clock, Moment, RunId, Viewer},
     flows::Client,
     provider::{self, BuildError, HttpProvider},
-    store::{OpenError, RedbStore, Settings},
+    store::{OpenError, Opening, RedbStore, Settings},
 };
 
 /// Time between taking a slot of a rate budget and the request's own timeout, generously.
@@ -23,9 +23,11 @@ pub(super) fn store(
     keys: &config::Keys,
     run: RunId,
     now: Moment,
+    tell: impl Fn(Opening) + Clone + 'static,
 ) -> Result<RedbStore, OpenError> {
     let config::StoreConfig { path, cache_bytes, retention, events: _, pending: _ } = store;
-    RedbStore::open(Settings { path, cache_bytes, retention, keys: keys.ring() }, run, now)
+    let settings = Settings { path, cache_bytes, retention, keys: keys.ring() };
+    RedbStore::open_telling(settings, run, now, tell)
 }
 
 /// The clients of a configuration, each with its way to the provider and the callers that may use it.

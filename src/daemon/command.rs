@@ -17,13 +17,14 @@ use tokio::{
 };
 
 use super::{
-    config::{Config, Environment, load},
+    config::{Config, Environment, Sockets, load},
     dev,
     exit::{Failure, say, write_secret},
+    inherited::Inherited,
     listener::Listeners,
     notify::notify,
-    run::run,
-    signals::{Stop, reloads},
+    run::{Readiness, run},
+    signals::{AS_BEFORE, Stop, reloads},
     telemetry,
 };
 use crate::{sandbox, store::MasterKey};
@@ -102,12 +103,16 @@ fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve { config } => {
             telemetry::start("info");
-            let loaded = configuration(&config)?;
-            in_runtime(serve(loaded, config))
+            let inherited = Inherited::take().map_err(|error| Failure::new(ExitCode::Config, error))?;
+            let loaded = configuration(&config, inherited.sockets())?;
+            in_runtime(serve(loaded, config, inherited))
         }
         Command::Check { config } => {
-            configuration(&config)?;
-            say(format_args!("{}: nothing is wrong", config.display()))
+            let checked = configuration(&config, Sockets::Unknown)?;
+            let is_told = checked.grpc.unix.is_some() || checked.grpc.tcp.is_some();
+            let unless =
+                if is_told { "" } else { ", where cairld.socket says where callers reach the daemon" };
+            say(format_args!("{}: nothing is wrong{unless}", config.display()))
         }
         Command::Sandbox { listen, allow_remote, daily_cap } => {
             telemetry::start("info");
@@ -123,8 +128,9 @@ fn execute(command: Command) -> Result<(), Failure> {
     }
 }
 
-fn configuration(path: &Path) -> Result<Config, Failure> {
-    load(path, &Environment::from_process()).map_err(|problems| Failure::new(ExitCode::Config, problems))
+fn configuration(path: &Path, sockets: Sockets) -> Result<Config, Failure> {
+    load(path, &Environment::from_process(sockets))
+        .map_err(|problems| Failure::new(ExitCode::Config, problems))
 }
 
 fn in_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -144,12 +150,19 @@ fn runtime() -> io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-async fn serve(config: Config, path: PathBuf) -> Result<(), Failure> {
-    let (stop, reloads) = (Stop::on_signals()?, reloads(path)?);
-    let bound = Listeners::bind(&config.grpc, &config.http).await;
+async fn serve(config: Config, path: PathBuf, inherited: Inherited) -> Result<(), Failure> {
+    let (stop, reloads) = (Stop::on_signals()?, reloads(path, inherited.sockets())?);
+    let bound = Listeners::bind(&config.grpc, &config.http, inherited).await;
     let listeners = bound.map_err(|error| Failure::new(ExitCode::Unavailable, error))?;
     notify(&[NotifyState::Status("opening the store")]);
-    let ready = || notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
+    let serving = format!("serving {listeners}");
+    let ready = |readiness| {
+        let status = match readiness {
+            Readiness::AsConfigured => serving.as_str(),
+            Readiness::AsBefore => AS_BEFORE,
+        };
+        notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+    };
     run(config, listeners, ready, reloads, async {
         stop.asked().await;
         notify(&[NotifyState::Stopping, NotifyState::Status("finishing calls in flight")]);

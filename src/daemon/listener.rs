@@ -1,7 +1,7 @@
 //! Binding what the daemon listens on, before anything else is done.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     net::SocketAddr,
     os::unix::{
         fs::{FileTypeExt, PermissionsExt},
@@ -12,7 +12,10 @@ use std::{
 
 use tokio::net::{TcpListener, UnixListener};
 
-use super::config::{Grpc, Http};
+use super::{
+    config::{Grpc, Http},
+    inherited::Inherited,
+};
 
 /// Owner and group may connect. Who they are for the daemon is decided by their ids, call by call.
 const SOCKET_MODE: u32 = 0o660;
@@ -20,12 +23,36 @@ const SOCKET_MODE: u32 = 0o660;
 /// What the daemon listens on.
 #[derive(Debug)]
 pub struct Listeners {
-    /// The Unix socket, and its path.
-    pub unix: Option<(UnixListener, PathBuf)>,
-    /// Plain TCP, loopback alone.
+    /// The Unix socket.
+    pub unix: Option<UnixSocket>,
+    /// TCP; of loopback alone where it has no TLS.
     pub tcp: Option<TcpListener>,
     /// Plain HTTP for webhooks.
     pub webhooks: Option<TcpListener>,
+}
+
+impl fmt::Display for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address =
+            |listener: &Option<TcpListener>| listener.as_ref().and_then(|tcp| tcp.local_addr().ok());
+        let places = [
+            self.unix.as_ref().map(|socket| format!("gRPC on {}", socket.path.display())),
+            address(&self.tcp).map(|address| format!("gRPC on {address}")),
+            address(&self.webhooks).map(|address| format!("webhooks on {address}")),
+        ];
+        f.write_str(&places.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// A Unix socket that listens.
+#[derive(Debug)]
+pub struct UnixSocket {
+    /// What listens.
+    pub listener: UnixListener,
+    /// Where.
+    pub path: PathBuf,
+    /// Whether somebody else has bound it, and keeps it when the daemon ends.
+    pub is_inherited: bool,
 }
 
 /// A listener cannot be bound.
@@ -37,18 +64,27 @@ pub struct BindError {
 }
 
 impl Listeners {
-    /// Binds what the configuration asks for.
+    /// Binds what the configuration asks for and was not inherited.
     ///
     /// # Errors
     /// [`BindError`] names the address and what to do.
-    pub async fn bind(grpc: &Grpc, http: &Http) -> Result<Self, BindError> {
-        let unix = match &grpc.unix {
-            Some(path) => Some((bind_unix(path)?, path.clone())),
-            None => None,
+    pub async fn bind(grpc: &Grpc, http: &Http, inherited: Inherited) -> Result<Self, BindError> {
+        let unusable =
+            |error: io::Error| BindError { what: "a socket from systemd".into(), why: error.to_string() };
+        let unix = match (inherited.unix, &grpc.unix) {
+            (Some((listener, path)), _) => {
+                let listener = UnixListener::from_std(listener).map_err(unusable)?;
+                Some(UnixSocket { listener, path, is_inherited: true })
+            }
+            (None, Some(path)) => {
+                Some(UnixSocket { listener: bind_unix(path)?, path: path.clone(), is_inherited: false })
+            }
+            (None, None) => None,
         };
-        let tcp = match grpc.tcp {
-            Some(address) => Some(bind_tcp("grpc.tcp", address).await?),
-            None => None,
+        let tcp = match (inherited.tcp, grpc.tcp) {
+            (Some((listener, _)), _) => Some(TcpListener::from_std(listener).map_err(unusable)?),
+            (None, Some(address)) => Some(bind_tcp("grpc.tcp", address).await?),
+            (None, None) => None,
         };
         let webhooks = match http.webhooks {
             Some(address) => Some(bind_tcp("http.webhooks", address).await?),

@@ -7,15 +7,18 @@ pub mod config;
 mod dev;
 mod exit;
 mod housekeeping;
+mod inherited;
 mod listener;
 mod notify;
 mod reload;
 mod run;
 mod signals;
 mod telemetry;
+mod watchdog;
 
 pub use self::{
     clock::SystemClock,
-    listener::{BindError, Listeners},
-    run::{ProviderError, RunError, run},
+    inherited::{InheritError, Inherited},
+    listener::{BindError, Listeners, UnixSocket},
+    run::{ProviderError, Readiness, RunError, run},
 };

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use super::{assemble, config::Config, run::ProviderError};
+use super::{
+    assemble,
+    config::Config,
+    run::{ProviderError, Readiness},
+};
 use crate::{
     api::Callers,
     domain::Clock,
@@ -39,16 +43,19 @@ pub(super) struct InForce {
 
 impl InForce {
     /// Lets a configuration come into force where nothing stands in the way. The log tells what it changed, or why not.
-    pub(super) async fn replace(&mut self, config: Config) {
+    pub(super) async fn replace(&mut self, config: Config) -> Readiness {
         match self.try_replace(config).await {
             Ok(changes) if changes.is_empty() => {
-                tracing::info!("the configuration was read anew: nothing has changed")
+                tracing::info!("the configuration was read anew: nothing has changed");
+                Readiness::AsConfigured
             }
             Ok(changes) => {
-                tracing::info!(changes = %changes.join("; "), "the configuration was read anew and is in force")
+                tracing::info!(changes = %changes.join("; "), "the configuration was read anew and is in force");
+                Readiness::AsConfigured
             }
             Err(refused) => {
-                tracing::error!(%refused, "the configuration was read anew and is not in force: all is as before")
+                tracing::error!(%refused, "the configuration was read anew and is not in force: all is as before");
+                Readiness::AsBefore
             }
         }
     }

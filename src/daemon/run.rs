@@ -11,7 +11,14 @@ use tokio::{
 use tokio_stream::{Stream, StreamExt};
 
 use super::{
-    assemble, clock::SystemClock, config::Config, housekeeping, listener::Listeners, reload::InForce,
+    assemble,
+    clock::SystemClock,
+    config::Config,
+    housekeeping,
+    listener::{Listeners, UnixSocket},
+    notify,
+    reload::InForce,
+    watchdog,
 };
 use crate::{
     api::{Api, Callers, GrpcServer, Health, assemble as assemble_api},
@@ -61,6 +68,15 @@ fn internal(error: impl std::fmt::Display) -> RunError {
     RunError::Internal(error.to_string())
 }
 
+/// By what the daemon is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// By the configuration that was read last.
+    AsConfigured,
+    /// By the one before: the last one cannot come into force.
+    AsBefore,
+}
+
 /// Runs the daemon on bound listeners until `shutdown` resolves, then drains.
 ///
 /// `ready` is called when everything is open and calls are answered, and again after each reload: each configuration that
@@ -71,7 +87,7 @@ fn internal(error: impl std::fmt::Display) -> RunError {
 pub async fn run(
     config: Config,
     listeners: Listeners,
-    mut ready: impl FnMut(),
+    mut ready: impl FnMut(Readiness),
     reloads: impl Stream<Item = Config>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
@@ -79,15 +95,15 @@ pub async fn run(
     let mut servers = Servers::spawn(&built, listeners);
     built.health.set(true).await;
     let mut housekeeping = housekeeping::start(&built.flows, Arc::clone(&built.store), built.health.clone());
-    ready();
+    let mut watchdog = watchdog::start(Arc::clone(&built.store));
+    ready(Readiness::AsConfigured);
 
     let (mut reloads, mut shutdown) = (pin!(reloads), pin!(shutdown));
     let ended = loop {
         tokio::select! {
             () = &mut shutdown => break Ok(()),
             Some(config) = reloads.next() => {
-                built.in_force.replace(config).await;
-                ready();
+                ready(built.in_force.replace(config).await);
             }
             reason = built.store.ended() => break Err(RunError::StoreEnded(reason)),
             Some(ended) = housekeeping.join_next() => break Err(match ended {
@@ -104,6 +120,7 @@ pub async fn run(
     // From here on nobody is let in; then the connections are told to close.
     built.flows.stop();
     servers.drain(&built).await;
+    watchdog.shutdown().await;
     tracing::info!("stopped");
     ended
 }
@@ -139,7 +156,9 @@ async fn build(config: Config) -> Result<Built, RunError> {
     let (tls, tls_in_force) = config.tls.as_ref().map(|tls| watch::channel(tls.server())).unzip();
     // Opening a large store after a crash can take a while: not on a thread that serves.
     let (store, keys, now) = (config.store.clone(), config.keys.clone(), clock.now());
-    let opening = tokio::task::spawn_blocking(move || assemble::store(store, &keys, RunId::new(run_id), now));
+    let opening = tokio::task::spawn_blocking(move || {
+        assemble::store(store, &keys, RunId::new(run_id), now, notify::opening)
+    });
     let store: Arc<dyn Store> = Arc::new(opening.await.map_err(internal)??);
     let flows = Flows::new(Arc::clone(&store), clients, config.store.events, Arc::clone(&clock));
     let flows = Arc::new(flows.with_pending_limits(config.store.pending));
@@ -155,7 +174,7 @@ async fn build(config: Config) -> Result<Built, RunError> {
 struct Servers {
     tasks: JoinSet<Result<(), tonic::transport::Error>>,
     stop: watch::Sender<bool>,
-    /// The Unix socket's path.
+    /// The Unix socket's path, where it goes with the daemon.
     socket: Option<PathBuf>,
 }
 
@@ -169,10 +188,11 @@ impl Servers {
         let mut tasks = JoinSet::new();
         let mut socket = None;
         let Listeners { unix, tcp, webhooks } = listeners;
-        if let Some((listener, path)) = unix {
-            tracing::info!(path = %path.display(), "serving gRPC on a Unix socket");
+        if let Some(UnixSocket { listener, path, is_inherited }) = unix {
+            tracing::info!(path = %path.display(), is_inherited, "serving gRPC on a Unix socket");
             tasks.spawn(built.server.clone().serve_unix(listener, stopping(stopped.clone())));
-            socket = Some(path);
+            // Whoever holds an inherited one goes on listening.
+            socket = (!is_inherited).then_some(path);
         }
         if let Some(listener) = tcp {
             let address =

@@ -15,10 +15,14 @@ use futures_util::{
 use sd_notify::NotifyState;
 
 use super::{
-    config::{Config, Environment, load},
+    config::{Config, Environment, Sockets, load},
     exit::Failure,
     notify::notify,
 };
+
+/// What systemd is told when a configuration that was read anew cannot come into force.
+pub(super) const AS_BEFORE: &str =
+    "serving as before: the configuration that was read anew is wrong, see the log";
 
 /// The signals to stop: the first asks, the second insists.
 pub(super) struct Stop(oneshot::Receiver<()>);
@@ -59,18 +63,19 @@ impl Stop {
 }
 
 /// SIGHUP: the configuration as it is then, where nothing is wrong with it; else the log tells what is.
-pub(super) fn reloads(config: PathBuf) -> Result<impl Stream<Item = Config>, Failure> {
+pub(super) fn reloads(config: PathBuf, sockets: Sockets) -> Result<impl Stream<Item = Config>, Failure> {
     let hang_ups = signal(SignalKind::hangup()).map_err(|error| Failure::new(ExitCode::OsErr, error))?;
-    Ok(stream::unfold((hang_ups, config), |(mut hang_ups, path)| async {
+    Ok(stream::unfold((hang_ups, config, sockets), |(mut hang_ups, path, sockets)| async {
         loop {
             hang_ups.recv().await?;
             // Together, as systemd's notify-reload wants it.
             let moment = NotifyState::monotonic_usec_now().ok();
-            notify(&[NotifyState::Reloading].into_iter().chain(moment).collect::<Vec<_>>());
-            let file = path.clone();
-            let loaded = tokio::task::spawn_blocking(move || load(&file, &Environment::from_process())).await;
+            let reading = [NotifyState::Reloading, NotifyState::Status("reading the configuration anew")];
+            notify(&reading.into_iter().chain(moment).collect::<Vec<_>>());
+            let (file, environment) = (path.clone(), Environment::from_process(sockets.clone()));
+            let loaded = tokio::task::spawn_blocking(move || load(&file, &environment)).await;
             match loaded {
-                Ok(Ok(config)) => return Some((config, (hang_ups, path))),
+                Ok(Ok(config)) => return Some((config, (hang_ups, path, sockets))),
                 Ok(Err(problems)) => {
                     for problem in &problems {
                         tracing::error!(%problem, "the configuration cannot be reloaded: all is as before");
@@ -78,7 +83,7 @@ pub(super) fn reloads(config: PathBuf) -> Result<impl Stream<Item = Config>, Fai
                 }
                 Err(error) => tracing::error!(%error, "reading the configuration ended by a panic"),
             }
-            notify(&[NotifyState::Ready]);
+            notify(&[NotifyState::Ready, NotifyState::Status(AS_BEFORE)]);
         }
     }))
 }

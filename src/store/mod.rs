@@ -28,7 +28,7 @@ pub use self::{
         TrimTerms, Trimmed,
     },
     keys::{KeysError, MissingKeys, Rotation, RotationEnd},
-    redb::{OpenError, RedbStore, Settings},
+    redb::{OpenError, Opening, RedbStore, Settings},
     seal::{KeyId, KeyRing, MasterKey, MasterKeyError},
 };
 use crate::domain::{
@@ -381,6 +381,13 @@ pub trait Store: Inbox {
 
     /// Hears of each change of a session that is durable from now on; changes that follow quickly may be heard as one.
     fn changes(&self, id: SessionId) -> watch::Receiver<()>;
+
+    /// Resolves when all that was to be written before has been: those who write are at work, and not stuck. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// The store's own.
+    async fn heartbeat(&self) -> Result<(), StoreError>;
 
     /// How the store is.
     fn status(&self) -> StoreStatus;

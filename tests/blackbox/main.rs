@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, unreachable_pub)]
 
+mod activation;
 mod bad_answers;
 mod bad_input;
 mod budgets;
@@ -28,7 +29,9 @@ mod reload;
 mod revoke;
 mod session;
 mod support;
+mod systemd;
 mod tls;
+mod units;
 mod webhook_input;
 mod webhook_listener;
 mod webhook_load;

@@ -1,6 +1,10 @@
 //! Callers over TLS: who is who by certificate or token, and what does not even connect.
 
-use std::{fs, net::SocketAddr};
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    os::unix::net::UnixListener,
+};
 
 use rustix::process::Signal;
 use tokio::{
@@ -107,6 +111,22 @@ async fn a_certificate_says_who_it_is() {
     );
     let mut wrong = secured.connected(&daemon, Some(&checkout), Some("wrong")).await;
     assert_eq!(refused(wrong.session(&id).await).reason, "CALLER_UNKNOWN", "no certificate makes it good");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_systemd_holds_speaks_tls_too() {
+    let secured = Secured::new(true).await;
+    let world = &secured.world;
+    let text = fs::read_to_string(world.config()).unwrap();
+    let text = text.replace("unix = \"cairld.sock\"\n", "").replace("tcp = \"127.0.0.1:0\"\n", "");
+    fs::write(world.config(), text).unwrap();
+    let unix = UnixListener::bind(world.path("cairld.sock")).unwrap();
+    let daemon = Daemon::start_on(&world.config(), &unix, &TcpListener::bind("127.0.0.1:0").unwrap());
+    let caller = secured.authority.caller(SPIFFE);
+    secured.connected(&daemon, Some(&caller), None).await.started().await;
+    // Whoever speaks in clear hears no answer to that.
+    let plain = Endpoint::from_shared(format!("http://{}", daemon.tcp())).unwrap().connect_lazy();
+    Client::over(plain, Some(TOKEN)).status().await.unwrap_err();
 }
 
 #[tokio::test(flavor = "multi_thread")]

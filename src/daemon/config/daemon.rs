@@ -1,8 +1,14 @@
 //! `[grpc]`, `[http]`, `[store]` and `[keys]`: what the daemon has once.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
+    Sockets,
     secret_file::{self, SecretKeys, plain_path},
     section::Section,
     value::{duration, memory},
@@ -13,7 +19,7 @@ const KEYS: SecretKeys = SecretKeys { inline: "key", file: "files", credential: 
 /// Longest path of a Unix socket on Linux, bytes (`sun_path` with its end).
 const LONGEST_SOCKET_PATH: usize = 107;
 
-/// Where callers reach the daemon; one of the two at least.
+/// Where callers reach the daemon: one of the two at least, bound here or inherited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grpc {
     /// The Unix socket's path, up to 107 bytes.
@@ -66,9 +72,15 @@ impl Keys {
 
 /// Reads `[grpc]`, but for `tls`, which hangs on how callers are recognised.
 pub(super) fn grpc<'d>(root: &mut Section<'d>) -> (Grpc, Option<Section<'d>>) {
-    const REMEDY: &str = "say where callers reach the daemon: unix = \"/run/cairld/cairld.sock\", or tcp";
+    const REMEDY: &str = "say where callers reach the daemon: unix = \"/run/cairld/cairld.sock\", tcp, or cairld.socket for \
+                          systemd";
     let mut section = root.table("grpc");
-    if !section.has("tcp") {
+    let (inherited_unix, inherited_tcp, may_inherit) = match section.document().environment().sockets.clone()
+    {
+        Sockets::Known { unix, tcp } => (unix, tcp, false),
+        Sockets::Unknown => (None, None, true),
+    };
+    if !section.has("tcp") && inherited_unix.is_none() && inherited_tcp.is_none() && !may_inherit {
         section.missing("unix", REMEDY);
     }
     let unix = section.parsed("unix", |text| {
@@ -81,14 +93,27 @@ pub(super) fn grpc<'d>(root: &mut Section<'d>) -> (Grpc, Option<Section<'d>>) {
         Ok(text.to_owned())
     });
     let unix = unix.map(|path| section.document().resolve(&path));
+    if let (Some(unix), Some(inherited)) = (&unix, &inherited_unix)
+        && !is_same_place(unix, inherited)
+    {
+        section.problem("unix", contradicts(&inherited.display()));
+    }
+    let unix = inherited_unix.or(unix);
     let insecure = section.boolean("insecure").unwrap_or(false);
     let tcp = section.parsed("tcp", address);
+    if let (Some(tcp), Some(inherited)) = (tcp, inherited_tcp)
+        && tcp != inherited
+    {
+        section.problem("tcp", contradicts(&inherited));
+    }
+    let has_tcp = section.has("tcp") || inherited_tcp.is_some() || may_inherit;
+    let tcp = inherited_tcp.or(tcp);
     let has_tls = section.has("tls");
     let tls = has_tls.then(|| section.table("tls"));
     if has_tls && insecure {
         section.problem("insecure", "is for TCP without TLS; remove it, or remove tls");
     }
-    if has_tls && !section.has("tcp") {
+    if has_tls && !has_tcp {
         section.problem("tls", "is for TCP: say where with tcp, or remove it");
     }
     if let Some(tcp) = tcp.filter(|_| !has_tls) {
@@ -109,6 +134,19 @@ pub(super) fn grpc<'d>(root: &mut Section<'d>) -> (Grpc, Option<Section<'d>>) {
     }
     section.finish();
     (Grpc { unix, tcp, insecure }, tls)
+}
+
+fn contradicts(inherited: &dyn std::fmt::Display) -> String {
+    format!(
+        "is not where systemd listens for it, which is {inherited}; take it out, or have it and ListenStream= in \
+         cairld.socket say the same"
+    )
+}
+
+/// Whether two paths name one file, whichever links they go by.
+fn is_same_place(one: &Path, other: &Path) -> bool {
+    let whole = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    whole(one) == whole(other)
 }
 
 pub(super) fn http(root: &mut Section<'_>) -> Http {

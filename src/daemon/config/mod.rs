@@ -20,6 +20,7 @@ mod value;
 use std::{
     fs::File,
     io::{self, Read},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -40,13 +41,36 @@ const LONGEST: u64 = 1024 * 1024;
 pub struct Environment {
     /// Where systemd put credentials (`$CREDENTIALS_DIRECTORY`).
     pub credentials_directory: Option<PathBuf>,
+    /// The sockets that the process was started with.
+    pub sockets: Sockets,
+}
+
+/// Sockets that somebody else has bound and hands to the daemon: what `[grpc]` need not say again, and must not
+/// contradict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sockets {
+    /// These, and no others.
+    Known {
+        /// The Unix socket's path.
+        unix: Option<PathBuf>,
+        /// The TCP address.
+        tcp: Option<SocketAddr>,
+    },
+    /// Not to be known here: whoever only checks a configuration is not started as the daemon will be.
+    Unknown,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self::Known { unix: None, tcp: None }
+    }
 }
 
 impl Environment {
-    /// The surroundings of this process.
-    pub fn from_process() -> Self {
+    /// The surroundings of this process, which was started with these sockets.
+    pub fn from_process(sockets: Sockets) -> Self {
         let folder = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty());
-        Self { credentials_directory: folder.map(PathBuf::from) }
+        Self { credentials_directory: folder.map(PathBuf::from), sockets }
     }
 }
 

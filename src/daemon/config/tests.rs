@@ -30,7 +30,7 @@ impl Host {
         let folder = TempDir::new().unwrap();
         let credentials = folder.path().join("credentials");
         fs::create_dir(&credentials).unwrap();
-        let environment = Environment { credentials_directory: Some(credentials) };
+        let environment = Environment { credentials_directory: Some(credentials), ..Environment::default() };
         let host = Self { folder, environment };
         let key = MasterKeyText::new(7);
         host.secret("store.key", &key.0);

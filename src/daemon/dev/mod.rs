@@ -23,9 +23,10 @@ use self::{
     place::{Addresses, Files, cannot},
 };
 use super::{
-    config::{Config, Environment, Grpc, Http, load},
+    config::{Config, Environment, Grpc, Http, Sockets, load},
     exit::{Failure, say},
-    listener::Listeners,
+    inherited::Inherited,
+    listener::{Listeners, UnixSocket},
     run::run,
     signals::Stop,
 };
@@ -77,7 +78,11 @@ pub(super) async fn dev(options: Options) -> Result<(), Failure> {
     let config = configuration(&files, &addresses)?;
     let socket = files.path("cairld.sock");
     let unix = bind_socket(&config).await?;
-    let listeners = Listeners { unix: Some((unix, socket)), tcp: Some(grpc), webhooks: Some(webhooks) };
+    let listeners = Listeners {
+        unix: Some(UnixSocket { listener: unix, path: socket, is_inherited: false }),
+        tcp: Some(grpc),
+        webhooks: Some(webhooks),
+    };
 
     let settings = sandbox::Settings { clients: vec![client], ..sandbox::Settings::default() };
     let sandbox = sandbox::run(sandbox_listener, settings, std::future::pending());
@@ -85,7 +90,7 @@ pub(super) async fn dev(options: Options) -> Result<(), Failure> {
 
     let (ready, is_ready) = oneshot::channel();
     let mut ready = Some(ready);
-    let say_ready = move || {
+    let say_ready = move |_| {
         // Without an ear for it, the greeting below has ended already.
         let _ = ready.take().map(|ready| ready.send(()));
     };
@@ -118,8 +123,10 @@ async fn bind(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
 async fn bind_socket(config: &Config) -> Result<UnixListener, Failure> {
     let unavailable = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Unavailable, error);
     let unix_only = Grpc { tcp: None, ..config.grpc.clone() };
-    let bound = Listeners::bind(&unix_only, &Http::default()).await.map_err(|error| unavailable(&error))?;
-    bound.unix.map(|(listener, _)| listener).ok_or_else(|| unavailable(&"no Unix socket is configured"))
+    let bound = Listeners::bind(&unix_only, &Http::default(), Inherited::default())
+        .await
+        .map_err(|error| unavailable(&error))?;
+    bound.unix.map(|socket| socket.listener).ok_or_else(|| unavailable(&"no Unix socket is configured"))
 }
 
 fn sandbox_client(files: &Files, addresses: &Addresses) -> Result<sandbox::Client, Failure> {
@@ -181,7 +188,8 @@ admin = true
     );
     let path = files.path("dev.toml");
     fs::write(&path, text).map_err(|error| cannot(&path, &error))?;
-    load(&path, &Environment::from_process()).map_err(|problems| Failure::new(ExitCode::Software, problems))
+    load(&path, &Environment::from_process(Sockets::default()))
+        .map_err(|problems| Failure::new(ExitCode::Software, problems))
 }
 
 /// Starts a flow as a service would, over the network, and prints what to do with it.

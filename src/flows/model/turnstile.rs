@@ -381,6 +381,10 @@ impl Store for Turnstile {
         self.inner.changes(id)
     }
 
+    async fn heartbeat(&self) -> Result<(), StoreError> {
+        self.inner.heartbeat().await
+    }
+
     fn status(&self) -> StoreStatus {
         self.inner.status()
     }

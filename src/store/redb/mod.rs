@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 use tokio::sync::watch;
 
-pub use self::open::{OpenError, Settings};
+pub use self::open::{OpenError, Opening, Settings};
 #[cfg(test)]
 pub(super) use self::sessions::new_row;
 use self::{
@@ -81,8 +81,21 @@ impl RedbStore {
     /// # Errors
     /// [`OpenError`] says what stands in the way and what to do.
     pub fn open(settings: Settings, run: RunId, now: Moment) -> Result<Self, OpenError> {
+        Self::open_telling(settings, run, now, |_| {})
+    }
+
+    /// [`RedbStore::open`], which tells what it is at whenever that may take long.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_telling(
+        settings: Settings,
+        run: RunId,
+        now: Moment,
+        tell: impl Fn(Opening) + Clone + 'static,
+    ) -> Result<Self, OpenError> {
         let retention = settings.retention;
-        let (opened, path) = open::open_file(settings, now)?;
+        let (opened, path) = open::open_file(settings, now, tell)?;
         Self::assemble(opened, run, retention, Some(path))
     }
 
@@ -327,6 +340,10 @@ impl Store for RedbStore {
 
     fn changes(&self, id: SessionId) -> watch::Receiver<()> {
         self.writer.subscribe(Subject::Session(id))
+    }
+
+    async fn heartbeat(&self) -> Result<(), StoreError> {
+        self.writer.write_surely(|_| Ok(((), Vec::new()))).await
     }
 
     fn status(&self) -> StoreStatus {

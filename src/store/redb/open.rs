@@ -32,6 +32,18 @@ pub struct Settings {
     pub keys: KeyRing,
 }
 
+/// What opening is at that may take long: the longer the larger the file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// The file is put in order after a crash in the midst of growing.
+    Repairing {
+        /// How much of it is done.
+        percent: u8,
+    },
+    /// What an older program wrote is brought to the form of this one.
+    BringingUp,
+}
+
 /// Why the store does not open. The text names the file and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -86,7 +98,11 @@ pub(super) struct Opened {
 }
 
 /// Opens the file.
-pub(super) fn open_file(settings: Settings, now: Moment) -> Result<(Opened, PathBuf), OpenError> {
+pub(super) fn open_file(
+    settings: Settings,
+    now: Moment,
+    tell: impl Fn(Opening) + Clone + 'static,
+) -> Result<(Opened, PathBuf), OpenError> {
     let Settings { path, cache_bytes, keys, .. } = settings;
     let shown = path.display().to_string();
     let found = path.metadata().ok().map(|metadata| metadata.len());
@@ -98,8 +114,13 @@ pub(super) fn open_file(settings: Settings, now: Moment) -> Result<(Opened, Path
     // What is secret in it is sealed; who uses the daemon, and when, is nobody else's business either.
     let private = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
     private.map_err(|error| OpenError::Io { path: shown.clone(), what: error.to_string() })?;
-    let database = builder(cache_bytes).create(&path).map_err(|error| explain(&shown, error))?;
-    Ok((prepare(database, keys, now, &shown)?, path))
+    let mut builder = builder(cache_bytes);
+    let repairing = tell.clone();
+    builder.set_repair_callback(move |repair| {
+        repairing(Opening::Repairing { percent: percent(repair.progress()) })
+    });
+    let database = builder.create(&path).map_err(|error| explain(&shown, error))?;
+    Ok((prepare(database, keys, now, &shown, tell)?, path))
 }
 
 /// Opens another place to keep bytes, for tests that make it fail.
@@ -110,7 +131,12 @@ pub(super) fn open_backend(
     now: Moment,
 ) -> Result<Opened, OpenError> {
     let database = builder(1 << 20).create_with_backend(backend).map_err(|error| explain("memory", error))?;
-    prepare(database, keys, now, "memory")
+    prepare(database, keys, now, "memory", |_| {})
+}
+
+/// A fraction in whole percent.
+fn percent(progress: f64) -> u8 {
+    (progress.clamp(0.0, 1.0) * 100.0) as u8
 }
 
 fn builder(cache_bytes: usize) -> Builder {
@@ -134,7 +160,13 @@ fn explain(path: &str, error: DatabaseError) -> OpenError {
     OpenError::Damaged { path, what }
 }
 
-fn prepare(database: Database, ring: KeyRing, now: Moment, path: &str) -> Result<Opened, OpenError> {
+fn prepare(
+    database: Database,
+    ring: KeyRing,
+    now: Moment,
+    path: &str,
+    tell: impl Fn(Opening),
+) -> Result<Opened, OpenError> {
     let io = |error: redb::Error| OpenError::Io { path: path.to_owned(), what: error.to_string() };
     let read = |row: &[u8]| -> Result<Option<Vec<u8>>, redb::Error> {
         match database.begin_read()?.open_table(META_TABLE) {
@@ -183,7 +215,7 @@ fn prepare(database: Database, ring: KeyRing, now: Moment, path: &str) -> Result
         }
     };
     if !is_new {
-        bring_up(&database, (!is_listed).then_some(&in_use)).map_err(io)?;
+        bring_up(&database, (!is_listed).then_some(&in_use), tell).map_err(io)?;
     }
     budgets::restart(&database, now).map_err(io)?;
     let newest = newest(&database).map_err(io)?;
@@ -208,7 +240,7 @@ fn lay_out(database: &Database, index_key: &[u8], in_use: &InUse) -> Result<(), 
 
 /// Makes the tables that this program has and the one that made the file had not, and notes the keys in use where they are
 /// others now. Nothing is written where there is nothing of that.
-fn bring_up(database: &Database, in_use: Option<&InUse>) -> Result<(), redb::Error> {
+fn bring_up(database: &Database, in_use: Option<&InUse>, tell: impl Fn(Opening)) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     let before = transaction.list_tables()?.count();
@@ -216,6 +248,7 @@ fn bring_up(database: &Database, in_use: Option<&InUse>) -> Result<(), redb::Err
     {
         let mut tables = Tables::open(&transaction)?;
         if !has_counts {
+            tell(Opening::BringingUp);
             tables.count_open_sessions()?;
         }
         if let Some(in_use) = in_use {

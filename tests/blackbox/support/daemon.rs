@@ -3,11 +3,15 @@
 use std::{
     env,
     io::{BufRead, BufReader, Read},
-    os::unix::net::UnixDatagram,
+    net::TcpListener,
+    os::{
+        fd::AsFd,
+        unix::net::{UnixDatagram, UnixListener},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Condvar, Mutex, Weak,
         atomic::{AtomicU32, Ordering},
     },
     thread::JoinHandle,
@@ -37,10 +41,42 @@ struct Log {
     grown: Condvar,
 }
 
+impl Log {
+    fn add(&self, words: &str) {
+        let mut text = self.text.lock().unwrap();
+        text.push_str(words);
+        text.push('\n');
+        self.grown.notify_all();
+    }
+
+    /// Waits until so many lines say so; answers the last of them.
+    fn lines(&self, words: &str, count: usize) -> String {
+        let has = |text: &str| text.lines().filter(|line| line.contains(words)).count() >= count;
+        let text = self.text.lock().unwrap();
+        let waited = self.grown.wait_timeout_while(text, SURELY, |text| !has(text)).unwrap();
+        let line = waited.0.lines().filter(|line| line.contains(words)).nth(count - 1);
+        line.unwrap_or_else(|| panic!("nothing of {words:?}, {count} times, in:\n{}", waited.0)).to_owned()
+    }
+}
+
+/// A command that becomes `cairld` and hands it sockets, as systemd does (`sd_listen_fds(3)`); its arguments follow.
+pub fn cairld_with(unix: impl AsFd, tcp: impl AsFd) -> Command {
+    // Standard input and output are the one way to hand on what is open without `unsafe`; the shell puts them where they
+    // are looked for, and says whom they are for.
+    let inherit = "export LISTEN_FDS=2 LISTEN_PID=$$; exec \"$@\" 3<&0 4<&1 </dev/null >/dev/null";
+    let mut command = program("/bin/sh");
+    command.args(["-c", inherit, "sh", env!("CARGO_BIN_EXE_cairld")]);
+    let clone = |socket: &dyn AsFd| Stdio::from(socket.as_fd().try_clone_to_owned().unwrap());
+    command.stdin(clone(&unix)).stdout(clone(&tcp));
+    command
+}
+
 /// `cairld serve`, ready; killed when dropped.
 pub struct Daemon {
     process: Child,
     log: Arc<Log>,
+    /// What it has told systemd, where somebody listens to that.
+    told: Arc<Log>,
     reader: Option<JoinHandle<()>>,
     tcp: String,
 }
@@ -57,11 +93,28 @@ impl Daemon {
         Self::start_by(command, config)
     }
 
+    /// The same on sockets that it is started with.
+    pub fn start_on(config: &Path, unix: &UnixListener, tcp: &TcpListener) -> Self {
+        Self::spawn(cairld_with(unix, tcp), config, false)
+    }
+
+    /// The same, listened to by what stands for systemd for as long as it runs ([`Daemon::tells`]).
+    pub fn start_told(config: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut command = cairld();
+        command.stdin(Stdio::null()).envs(environment.iter().copied());
+        Self::spawn(command, config, true)
+    }
+
     /// The same by another command, which is given `serve` and the configuration and becomes the daemon.
     pub fn start_by(mut command: Command, config: &Path) -> Self {
+        command.stdin(Stdio::null());
+        Self::spawn(command, config, false)
+    }
+
+    fn spawn(mut command: Command, config: &Path, is_listened_to: bool) -> Self {
         let (notify, notify_path) = notify_socket(config);
         command.arg("serve").arg("--config").arg(config).env("NOTIFY_SOCKET", &notify_path);
-        let mut process = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = process.stderr.take().unwrap();
         let log = Arc::new(Log::default());
         let (addresses, tcp) = std::sync::mpsc::channel();
@@ -72,16 +125,20 @@ impl Daemon {
                 if event["message"].as_str().is_some_and(|said| said.starts_with("serving gRPC on TCP")) {
                     let _ = addresses.send(event["address"].as_str().unwrap_or_default().to_owned());
                 }
-                let mut text = for_reader.text.lock().unwrap();
-                text.push_str(&line);
-                text.push('\n');
-                for_reader.grown.notify_all();
+                for_reader.add(&line);
             }
         });
-        wait_for_ready(&notify, &mut process, &log);
-        let _ = std::fs::remove_file(notify_path);
+        let told = Arc::new(Log::default());
+        wait_for_ready(&notify, &mut process, &log, &told);
+        if is_listened_to {
+            let told = Arc::downgrade(&told);
+            std::thread::spawn(move || listen(&notify, &told));
+        } else {
+            // Nobody reads it any more, and a queue that is full would hold the daemon up.
+            let _ = std::fs::remove_file(notify_path);
+        }
         let tcp = tcp.recv_timeout(SURELY).expect("an address in the log");
-        Self { process, log, reader: Some(reader), tcp }
+        Self { process, log, told, reader: Some(reader), tcp }
     }
 
     /// Where it serves TCP.
@@ -100,10 +157,17 @@ impl Daemon {
 
     /// Waits until its log says so; answers the line.
     fn line(&self, words: &str) -> String {
-        let text = self.log.text.lock().unwrap();
-        let waited = self.log.grown.wait_timeout_while(text, SURELY, |text| !text.contains(words)).unwrap();
-        let line = waited.0.lines().find(|line| line.contains(words));
-        line.unwrap_or_else(|| panic!("nothing of {words:?} in the log:\n{}", waited.0)).to_owned()
+        self.log.lines(words, 1)
+    }
+
+    /// Waits until systemd was told so as many times as that.
+    pub fn tells(&self, words: &str, count: usize) {
+        self.told.lines(words, count);
+    }
+
+    /// All that systemd has been told so far.
+    pub fn told(&self) -> String {
+        self.told.text.lock().unwrap().clone()
     }
 
     /// Where it receives webhooks.
@@ -161,14 +225,26 @@ fn notify_socket(config: &Path) -> (UnixDatagram, PathBuf) {
     (socket, path)
 }
 
-fn wait_for_ready(notify: &UnixDatagram, process: &mut Child, log: &Log) {
+/// Notes what the daemon tells, for as long as anybody may ask.
+fn listen(notify: &UnixDatagram, told: &Weak<Log>) {
+    let mut buffer = [0; 4096];
+    while let Some(told) = told.upgrade() {
+        if let Ok(length) = notify.recv(&mut buffer) {
+            String::from_utf8_lossy(&buffer[..length]).lines().for_each(|line| told.add(line));
+        }
+    }
+}
+
+fn wait_for_ready(notify: &UnixDatagram, process: &mut Child, log: &Log, told: &Log) {
     let mut buffer = [0; 4096];
     for _ in 0..SURELY.as_millis() / 200 {
         // The socket's own time-out only serves to notice that the process has ended instead.
-        if let Ok(length) = notify.recv(&mut buffer)
-            && String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == "READY=1")
-        {
-            return;
+        if let Ok(length) = notify.recv(&mut buffer) {
+            let message = String::from_utf8_lossy(&buffer[..length]);
+            message.lines().for_each(|line| told.add(line));
+            if message.lines().any(|line| line == "READY=1") {
+                return;
+            }
         }
         if let Some(status) = process.try_wait().unwrap() {
             panic!("the daemon ended with {status}:\n{}", log.text.lock().unwrap());

@@ -22,7 +22,7 @@ use tonic::Status;
 
 pub use self::{
     authority::{Authority, Issued},
-    daemon::{Daemon, cairlctl, cairld, output, read_until, send_signal},
+    daemon::{Daemon, cairlctl, cairld, cairld_with, output, read_until, send_signal},
     grpc::{Client, Refused, refused},
     provider::{CLIENT_ID, Provider, parameter},
 };

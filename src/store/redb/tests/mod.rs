@@ -26,9 +26,17 @@ impl InFolder {
     }
 
     fn try_open(&self, keys: &[u8]) -> Result<RedbStore, OpenError> {
+        self.try_open_telling(keys, |_| {})
+    }
+
+    fn try_open_telling(
+        &self,
+        keys: &[u8],
+        tell: impl Fn(Opening) + Clone + 'static,
+    ) -> Result<RedbStore, OpenError> {
         let keys = ring(keys);
         let settings = Settings { path: self.path(), cache_bytes: 1 << 20, retention: RETENTION, keys };
-        RedbStore::open(settings, run(1), at(0))
+        RedbStore::open_telling(settings, run(1), at(0), tell)
     }
 }
 
@@ -251,4 +259,32 @@ async fn a_failed_commit_latches() {
     assert!(matches!(latched, StoreError::Unavailable(_)), "until it is opened again: {latched}");
     assert!(store.status().unwritable.is_some(), "the reason is kept");
     assert!(store.ended().await.contains("writer"), "and the process is told to end");
+}
+
+#[tokio::test]
+async fn a_heartbeat_waits_behind_a_writer_that_is_stuck() {
+    let disk = Disk::default();
+    let store = Arc::new(RedbStore::open_on(disk.plug(), ring(&[1]), RETENTION, run(1), at(0)).unwrap());
+    store.heartbeat().await.unwrap();
+
+    disk.hold();
+    let writing = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.start(at(0), new_session(0, 1)).await }
+    });
+    while !disk.is_waited_for() {
+        tokio::task::yield_now().await;
+    }
+    let mut heartbeat = Box::pin(store.heartbeat());
+    assert!(futures_util::poll!(&mut heartbeat).is_pending());
+    // Whatever else the runtime does meanwhile, no answer comes while the disk gives none.
+    store.session(at(0), &viewer("checkout"), &Lookup::Id(SessionId::from_bytes([0; 16]))).await.unwrap_err();
+    assert!(futures_util::poll!(&mut heartbeat).is_pending());
+    disk.release();
+    heartbeat.await.unwrap();
+    writing.await.unwrap().unwrap();
+
+    disk.fail_after(0);
+    store.start(at(0), new_session(0, 2)).await.unwrap_err();
+    assert!(matches!(store.heartbeat().await, Err(StoreError::Unavailable(_))), "no writes, no heartbeat");
 }

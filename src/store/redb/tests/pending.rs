@@ -115,7 +115,10 @@ async fn a_file_without_counts_is_counted_when_it_is_opened() {
     assert!(transaction.delete_table(tables::OPEN_SESSIONS_TABLE).unwrap());
     transaction.commit().unwrap();
     drop(database);
-    let [counted, there] = folder.try_open(&[1]).unwrap().open_sessions();
+    let (tell, told) = std::sync::mpsc::channel();
+    let [counted, there] =
+        folder.try_open_telling(&[1], move |step| tell.send(step).unwrap()).unwrap().open_sessions();
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [Opening::BringingUp], "it may take a while");
     assert_eq!(counted, there);
     let expected = [("", 4), ("checkout", 2), ("other", 2)].map(|(caller, count)| (caller.to_owned(), count));
     assert_eq!(counted, expected.into());
