@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     config::{Config, Environment, load},
-    dev,
+    descriptors, dev,
     exit::{Failure, say, write_secret},
     listener::Listeners,
     run::run,
@@ -101,6 +101,7 @@ fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve { config } => {
             telemetry::start("info");
+            descriptors::raise_limit();
             let config = configuration(&config)?;
             in_runtime(serve(config))
         }
