@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     config::{Config, Environment, Sockets, load},
-    dev,
+    descriptors, dev,
     exit::{Failure, say, write_secret},
     inherited::Inherited,
     listener::Listeners,
@@ -103,6 +103,7 @@ fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve { config } => {
             telemetry::start("info");
+            descriptors::raise_limit();
             let inherited = Inherited::take().map_err(|error| Failure::new(ExitCode::Config, error))?;
             let loaded = configuration(&config, inherited.sockets())?;
             in_runtime(serve(loaded, config, inherited))

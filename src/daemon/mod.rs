@@ -4,6 +4,7 @@ mod assemble;
 mod clock;
 pub mod command;
 pub mod config;
+mod descriptors;
 mod dev;
 mod exit;
 mod housekeeping;

@@ -5,6 +5,7 @@ import hmac
 import json
 import os
 import pathlib
+import resource
 import socket
 import subprocess
 import tempfile
@@ -41,6 +42,11 @@ admin = true
 """
 
 
+def usual_limit():
+    """As a service is started: a soft limit of 1024 open files below a higher one."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
 class Daemon:
     def __init__(self, programs):
         self.programs = pathlib.Path(programs)
@@ -56,7 +62,8 @@ class Daemon:
         self.unix = str(folder / "cairld.sock")
         self.token_file = folder / "caller.token"
         self.process = subprocess.Popen(
-            [self.programs / "cairld", "serve", "--config", folder / "cairld.toml"], stderr=subprocess.PIPE, text=True)
+            [self.programs / "cairld", "serve", "--config", folder / "cairld.toml"], stderr=subprocess.PIPE, text=True,
+            preexec_fn=usual_limit)
         self.log, self.tcp, self.webhooks = [], None, None
         self.said = threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()

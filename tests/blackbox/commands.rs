@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use serde_json::Value;
 
-use crate::support::{CHECKOUT, World, cairlctl, cairld, contains, output};
+use crate::support::{CHECKOUT, Daemon, World, cairlctl, cairld, contains, output};
 
 fn run(command: &mut Command) -> (i32, String, String) {
     let (status, stdout, stderr) = output(command);
@@ -32,6 +32,18 @@ async fn check_says_everything_at_once() {
         }
         assert!(!stderr.contains("cs_0123"), "no secret: {stderr}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_opens_as_many_files_as_it_may() {
+    let world = World::new().await;
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -S -n 256; exec \"$0\" \"$@\""]).arg(cairld().get_program());
+    let daemon = Daemon::start_by(command, &world.config());
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let files: Vec<_> =
+        limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
+    assert_eq!(files[3], files[4], "the soft limit is the hard one: {files:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
