@@ -8,9 +8,14 @@ use std::time::Duration;
 use prost::Message;
 
 use super::{
-    super::seal::{IndexKey, KeyRing, MasterKey, Place},
+    super::{
+        keys::Keys,
+        seal::{IndexKey, KeyRing, MasterKey, Place},
+    },
     Codec, EVENTS, EventRow, REQUESTS, REVOCATIONS, SESSIONS, decode_budget, decode_consumer, decode_digest,
-    decode_link, encode_budget, stored,
+    decode_link, encode_budget,
+    event::as_received,
+    stored,
 };
 use crate::domain::{BootTime, ClientName, Moment, RunId, SessionId, SlotEnd, SlotId, Timestamp};
 
@@ -19,7 +24,7 @@ const KEY: [u8; 32] = [3; 32];
 /// Opens and decodes a record of a table; `inside` is what is sealed in it. What opens is used, encoded and opened again.
 pub fn record(table: u8, record: &[u8], inside: &[u8]) {
     let ring = KeyRing::new(&MasterKey::new([1; 32]), &[]);
-    let codec = Codec { ring, index: IndexKey::new([2; 32]) };
+    let codec = Codec { keys: Keys::new(ring), index: IndexKey::new([2; 32]) };
     let id = SessionId::from_bytes([4; 16]);
     let now = Moment {
         wall: Timestamp::from_millis(1_767_225_600_000),
@@ -28,11 +33,11 @@ pub fn record(table: u8, record: &[u8], inside: &[u8]) {
     match table % 8 {
         0 => session(&codec, id, now, record, inside),
         1 => {
-            let sealed = codec.seal(Place { table: REQUESTS, key: &KEY }, record);
+            let sealed = codec.seal(Place::whole(REQUESTS, &KEY), record);
             let _ = sealed.and_then(|sealed| codec.request(&KEY, &sealed));
         }
         2 => {
-            let sealed = codec.seal(Place { table: REVOCATIONS, key: id.as_bytes() }, record);
+            let sealed = codec.seal(Place::whole(REVOCATIONS, id.as_bytes()), record);
             if let Ok(revocation) = sealed.and_then(|sealed| codec.revocation(id, &sealed)) {
                 let _ = revocation.left(now);
                 let again =
@@ -56,7 +61,10 @@ pub fn record(table: u8, record: &[u8], inside: &[u8]) {
 
 fn session(codec: &Codec, id: SessionId, now: Moment, record: &[u8], inside: &[u8]) {
     let Ok(mut record) = stored::SessionRecord::decode(record) else { return };
-    let Ok(sealed) = codec.seal(Place { table: SESSIONS, key: id.as_bytes() }, inside) else { return };
+    record.sealed.clear();
+    let clear = record.encode_to_vec();
+    let place = Place { table: SESSIONS, key: id.as_bytes(), clear: &clear };
+    let Ok(sealed) = codec.seal(place, inside) else { return };
     record.sealed = sealed;
     let Ok(mut stored) = codec.session(id, &record.encode_to_vec()) else { return };
     for _ in 0..2 {
@@ -72,7 +80,9 @@ fn session(codec: &Codec, id: SessionId, now: Moment, record: &[u8], inside: &[u
 
 fn event(codec: &Codec, record: &[u8], inside: &[u8]) {
     let Ok(mut record) = stored::EventRecord::decode(record) else { return };
-    let Ok(sealed) = codec.seal(Place { table: EVENTS, key: &KEY }, inside) else { return };
+    let clear = as_received(&record).encode_to_vec();
+    let place = Place { table: EVENTS, key: &KEY, clear: &clear };
+    let Ok(sealed) = codec.seal(place, inside) else { return };
     record.sealed = sealed;
     let Ok(client) = ClientName::parse("shop") else { return };
     if let Ok(EventRow::Kept(kept)) = codec.event_row(&KEY, &client, 7, &record.encode_to_vec()) {
