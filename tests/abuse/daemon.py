@@ -13,7 +13,9 @@ import threading
 import time
 
 SECRET = "whsec_0123456789abcdef0123456789abcdef"
-TOKEN = "tok_of_an_honest_caller_0123456789abcdef"
+HONEST = "tok_of_an_honest_caller_0123456789abcdef"
+# He is let in too, and may have no more than another: what he does must be his own loss.
+TOKEN = "tok_of_a_greedy_caller_0123456789abcdef"
 CONFIG = """
 [grpc]
 unix = "cairld.sock"
@@ -39,6 +41,12 @@ token_file = "caller.token"
 clients = ["shop"]
 rpcs = ["*"]
 admin = true
+[[caller]]
+name = "greedy"
+token_file = "greedy.token"
+clients = ["shop"]
+rpcs = ["*"]
+admin = true
 """
 
 
@@ -54,7 +62,7 @@ class Daemon:
         folder = pathlib.Path(self.folder.name)
         subprocess.run([self.programs / "cairld", "keygen", folder / "store.key"], check=True, capture_output=True)
         texts = {"client.id": "cairl_test_0123456789abcdef", "client.secret": "cs_0123456789abcdef",
-                 "webhook.secret": SECRET, "caller.token": TOKEN}
+                 "webhook.secret": SECRET, "caller.token": HONEST, "greedy.token": TOKEN}
         for name, text in texts.items():
             (folder / name).touch(mode=0o600)
             (folder / name).write_text(text + "\n")
