@@ -24,7 +24,8 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
 });
 
 fuzz_target!(|text: &str| {
-    let environment = Environment { credentials_directory: Some(FOLDER.path().to_owned()) };
+    let environment =
+        Environment { credentials_directory: Some(FOLDER.path().to_owned()), ..Environment::default() };
     match Config::parse(text, &FOLDER.path().join("c"), &environment) {
         Ok(config) => {
             assert!(!config.clients.is_empty() && !config.callers.is_empty());
