@@ -13,6 +13,7 @@ use cairld::{
     api::proto::{WatchSessionRequest, watch_session_request},
     domain::Reason,
 };
+use futures_util::future::join_all;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -198,25 +199,35 @@ async fn the_disk_is_full(scene: &Scene) {
     let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", blocks);
     command.args(["-c", &script]).arg(cairld().get_program());
     let daemon = scene.daemon_by(command, "trace");
-    let mut client = scene.caller(&daemon, 0).await;
-    let is_full = async {
-        loop {
-            let request = scene.start_with(&scene.secrets.fresh(Canary::Binding));
-            let started = client.start(request).await;
-            scene.note(Place::Start, "a full disk", &started);
-            match started {
-                Ok(started) => scene.secrets.add_state(&started.state),
-                Err(_) => break,
+    let client = scene.caller(&daemon, 0).await;
+    // Several at once, so that some wait for the write that fails, whoever's it is; alone, one might come when the daemon has
+    // begun to stop for it.
+    let starts = (0..16).map(|_| {
+        let mut client = client.clone();
+        async move {
+            loop {
+                let request = scene.start_with(&scene.secrets.fresh(Canary::Binding));
+                let started = client.start(request).await;
+                // Without a reason it is the client's own word: the daemon has ended.
+                let is_gone =
+                    started.as_ref().is_err_and(|status| status.metadata().get("cairld-reason").is_none());
+                if !is_gone {
+                    scene.note(Place::Start, "a full disk", &started);
+                }
+                match started {
+                    Ok(started) => scene.secrets.add_state(&started.state),
+                    Err(_) => break,
+                }
             }
         }
-    };
+    });
+    let is_full = join_all(starts);
     tokio::time::timeout(crate::support::SURELY, is_full).await.expect("the disk is full");
     let (status, log) = tokio::task::spawn_blocking(move || daemon.wait()).await.unwrap();
     assert!(!status.success(), "what cannot write ends, to be started anew");
     scene.hear(Place::Log, "the third daemon's log", log);
 }
 
-/// What is wrong with a configuration or a key is said without what is in them.
 /// Reloads that are refused, since secrets stand where they do not belong, and one that brings others, under an open stream.
 async fn the_configuration_is_reloaded(scene: &Scene, daemon: &Daemon) {
     let world = &scene.world;
@@ -245,6 +256,7 @@ async fn the_configuration_is_reloaded(scene: &Scene, daemon: &Daemon) {
     world.write_secret("other.token", &scene.callers[1]);
 }
 
+/// What is wrong with a configuration or a key is said without what is in them.
 fn starts_fail(scene: &Scene) {
     let world = &scene.world;
     let serve = |what: &str| {
