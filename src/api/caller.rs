@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use rustls::pki_types::{CertificateDer, DnsName};
+use rustls::pki_types::DnsName;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use webpki::EndEntityCert;
 
 use crate::domain::Viewer;
 
@@ -59,8 +60,7 @@ impl San {
     }
 
     /// Whether a certificate that was verified gives its holder this name.
-    fn is_in(&self, certificate: &CertificateDer<'_>) -> bool {
-        let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return false };
+    fn is_in(&self, certificate: &EndEntityCert<'_>) -> bool {
         if self.0.contains("://") {
             certificate.valid_uri_names().any(|name| name == self.0)
         } else {
@@ -147,7 +147,7 @@ impl Caller {
     }
 
     /// Whether the holder of a certificate that was verified is this caller.
-    pub(super) fn holds(&self, certificate: &CertificateDer<'_>) -> bool {
+    pub(super) fn holds(&self, certificate: &EndEntityCert<'_>) -> bool {
         self.san.as_ref().is_some_and(|san| san.is_in(certificate))
     }
 }

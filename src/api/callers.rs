@@ -6,6 +6,7 @@ use http::{HeaderMap, header::AUTHORIZATION};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use webpki::EndEntityCert;
 
 use super::caller::{Caller, TokenHash};
 
@@ -14,8 +15,9 @@ use super::caller::{Caller, TokenHash};
 pub(super) enum Peer {
     /// The Unix socket, with the ids of the process at its other end.
     Unix { uid: u32, gid: u32 },
-    /// A network connection, with the certificate that its other end has shown to hold.
-    Network { certificate: Option<CertificateDer<'static>> },
+    /// A network connection, with the certificates that its other end has shown over TLS: first its own, which it holds the
+    /// key of, behind it those that say who issued it.
+    Network { shown: Option<Arc<Vec<CertificateDer<'static>>>> },
 }
 
 /// A caller in force, and what it has at present.
@@ -80,10 +82,11 @@ impl Callers {
                 scheme.eq_ignore_ascii_case("bearer").then(|| by_token(&callers, token))?
             }
             (None, _, Peer::Unix { uid, gid }) => first(&|caller| caller.is_peer(*uid, *gid)),
-            (None, _, Peer::Network { certificate: Some(certificate) }) => {
-                first(&|caller| caller.holds(certificate))
+            (None, _, Peer::Network { shown }) => {
+                let own = EndEntityCert::try_from(shown.as_ref()?.first()?).ok()?;
+                first(&|caller| caller.holds(&own))
             }
-            (Some(_), Some(_), _) | (None, _, Peer::Network { certificate: None }) => None,
+            (Some(_), Some(_), _) => None,
         }
     }
 }
@@ -131,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_token_decides_wherever_it_comes_from() {
-        for peer in [Peer::Network { certificate: None }, Peer::Unix { uid: 7, gid: 50 }] {
+        for peer in [Peer::Network { shown: None }, Peer::Unix { uid: 7, gid: 50 }] {
             assert_eq!(recognised(peer.clone(), &["Bearer t0ken"]).as_deref(), Some("token"));
             assert_eq!(recognised(peer.clone(), &["bearer t0ken"]).as_deref(), Some("token"));
             for wrong in ["Bearer other", "Basic t0ken", "t0ken", "Bearer", "Bearer ", ""] {
@@ -139,6 +142,6 @@ mod tests {
             }
             assert_eq!(recognised(peer.clone(), &["Bearer t0ken", "Bearer t0ken"]), None, "sent twice");
         }
-        assert_eq!(recognised(Peer::Network { certificate: None }, &[]), None);
+        assert_eq!(recognised(Peer::Network { shown: None }, &[]), None);
     }
 }

@@ -111,7 +111,9 @@ impl<S> Door<S> {
         if self.stopping.is_cancelled() {
             return Err(Reason::ShuttingDown.into());
         }
-        let is_stream = self.tally.is_stream(service, method);
+        // Of health and reflection all are streams but these two.
+        let is_stream =
+            if is_ours(service) { self.tally.is_stream(method) } else { !matches!(method, "Check" | "List") };
         let places = if is_stream { &known.streams } else { &known.calls };
         // A stream is no call that is in flight, nor the other way round: each has its own limit.
         let place = Semaphore::try_acquire_owned(Arc::clone(places)).map_err(|_| Reason::Overloaded)?;
@@ -144,9 +146,8 @@ fn peer(extensions: &http::Extensions) -> Peer {
     if let (Some(peer), None) = (unix, extensions.get::<TcpConnectInfo>()) {
         return Peer::Unix { uid: peer.uid(), gid: peer.gid() };
     }
-    let shown = extensions.get::<TlsConnectInfo<TcpConnectInfo>>().and_then(TlsConnectInfo::peer_certs);
-    // The first is the peer's own; those behind it say who issued it.
-    Peer::Network { certificate: shown.and_then(|certificates| certificates.first().cloned()) }
+    let tls = extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
+    Peer::Network { shown: tls.and_then(TlsConnectInfo::peer_certs) }
 }
 
 impl<S> Service<http::Request<Body>> for Door<S>
@@ -278,7 +279,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::api::caller::{Caller, TokenHash, tests::caller};
+    use crate::api::{
+        caller::{Caller, TokenHash, tests::caller},
+        testing::body,
+    };
 
     #[test]
     fn deadlines_are_read_as_grpc_writes_them() {
@@ -319,11 +323,15 @@ mod tests {
         }
     }
 
+    fn door(callers: Vec<Caller>) -> DoorLayer {
+        let (calls, stopping) = (TaskTracker::new(), CancellationToken::new());
+        DoorLayer::new(Callers::new(callers), calls, stopping, Arc::new(Tally::new()))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_not_answered_in_time_hears_why() {
         let caller = Caller { token: Some(TokenHash::of("t0ken")), ..caller("checkout") };
-        let (calls, stopping) = (TaskTracker::new(), CancellationToken::new());
-        let layer = DoorLayer::new(Callers::new(vec![caller]), calls, stopping, Arc::new(Tally::new()));
+        let layer = door(vec![caller]);
         let began = Instant::now();
         for (timeout, seconds) in [(Some("300m"), 0), (None, 60)] {
             let mut request = http::Request::new(Body::empty());
@@ -339,45 +347,17 @@ mod tests {
         }
     }
 
-    /// A request's body that goes on, and says nothing.
-    struct Silent;
-
-    impl http_body::Body for Silent {
-        type Data = <Body as http_body::Body>::Data;
-        type Error = Status;
-
-        fn poll_frame(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Status>>> {
-            Poll::Pending
-        }
-    }
-
-    /// A request's body in so many pieces, counted as they are taken.
-    struct Pieces(Arc<AtomicUsize>);
-
-    impl http_body::Body for Pieces {
-        type Data = <Body as http_body::Body>::Data;
-        type Error = Status;
-
-        fn poll_frame(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Status>>> {
-            let is_left =
-                self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-            Poll::Ready(is_left.is_ok().then(|| Ok(http_body::Frame::data("piece".into()))))
-        }
-    }
-
     #[tokio::test]
     async fn a_refused_call_is_heard_out_before_it_is_answered() {
-        let (calls, stopping) = (TaskTracker::new(), CancellationToken::new());
-        let layer = DoorLayer::new(Callers::default(), calls, stopping, Arc::new(Tally::new()));
+        let layer = door(Vec::new());
         for (pieces, left) in [(3, 0), (MAX_HEARD, MAX_HEARD - MAX_HEARD.div_ceil("piece".len()))] {
             let pieces = Arc::new(AtomicUsize::new(pieces));
-            let mut request = http::Request::new(Body::new(Pieces(Arc::clone(&pieces))));
+            let taken = Arc::clone(&pieces);
+            let mut request = http::Request::new(body(move || {
+                let is_left =
+                    taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+                Poll::Ready(is_left.is_ok().then_some("piece"))
+            }));
             *request.uri_mut() = "/cairld.v1.IntegrationService/GetSession".parse().unwrap();
             let answer = layer.layer(Never).call(request).await.unwrap();
             assert_eq!(answer.headers()[REASON_TRAILER], "CALLER_UNKNOWN");
@@ -387,10 +367,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_call_that_says_nothing_more_is_answered_all_the_same() {
-        let (calls, stopping) = (TaskTracker::new(), CancellationToken::new());
-        let layer = DoorLayer::new(Callers::default(), calls, stopping, Arc::new(Tally::new()));
+        let layer = door(Vec::new());
         let began = Instant::now();
-        let request = http::Request::new(Body::new(Silent));
+        let request = http::Request::new(body(|| Poll::Pending));
         let answer = layer.layer(Never).call(request).await.unwrap();
         assert_eq!(
             (answer.headers()[REASON_TRAILER].to_str().unwrap(), began.elapsed()),

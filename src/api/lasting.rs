@@ -76,21 +76,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-
-    /// A stream that has something to say whenever it is asked.
-    struct Talkative;
-
-    impl http_body::Body for Talkative {
-        type Data = <Body as http_body::Body>::Data;
-        type Error = Status;
-
-        fn poll_frame(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
-            Poll::Ready(Some(Ok(Frame::data("more".into()))))
-        }
-    }
+    use crate::api::testing::body;
 
     async fn next(body: &mut Body) -> Option<Frame<<Body as http_body::Body>::Data>> {
         std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await.map(Result::unwrap)
@@ -101,7 +87,8 @@ mod tests {
         let places = Arc::new(Semaphore::new(1));
         let place = Arc::clone(&places).try_acquire_owned().unwrap();
         let changed = CancellationToken::new();
-        let mut body = Lasting::body(Body::new(Talkative), place, &changed);
+        let talkative = body(|| Poll::Ready(Some("more")));
+        let mut body = Lasting::body(talkative, place, &changed);
         assert!(next(&mut body).await.unwrap().is_data());
         changed.cancel();
         let trailers = next(&mut body).await.unwrap().into_trailers().unwrap();

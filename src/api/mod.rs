@@ -21,6 +21,8 @@ pub mod proto;
 mod server;
 mod status;
 mod tally;
+#[cfg(test)]
+mod testing;
 mod tls;
 
 pub use self::{

@@ -49,13 +49,9 @@ impl Tally {
         Call(known.unwrap_or(self.calls.len().saturating_sub(1)))
     }
 
-    /// Whether a call is answered with a stream. Of health and reflection all are but those that are named here.
-    pub(super) fn is_stream(&self, service: &str, method: &str) -> bool {
-        if service.starts_with("cairld.") {
-            self.streams.contains(method)
-        } else {
-            !matches!(method, "Check" | "List")
-        }
+    /// Whether a call of the contract is answered with a stream.
+    pub(super) fn is_stream(&self, method: &str) -> bool {
+        self.streams.contains(method)
     }
 
     /// Counts an answer, if it is an error that carries a reason.

@@ -111,10 +111,10 @@ impl Tls {
                 "Name the PEM file of its certificate with --ca.",
             ));
         };
-        let identity = match (cert, key) {
-            (Some(cert), Some(key)) => Some((input::pem(cert)?, input::private_pem(key)?)),
-            (Some(_), None) | (None, Some(_) | None) => None,
-        };
+        let both = cert.as_ref().zip(key.as_ref());
+        let identity =
+            both.map(|(cert, key)| Ok::<_, Failure>((input::pem(cert)?, input::private_pem(key)?)));
+        let identity = identity.transpose()?;
         Ok(Some(Self { authority: input::pem(ca)?, identity }))
     }
 

@@ -2,17 +2,16 @@
 
 use std::{path::PathBuf, process};
 
-use sysexits::ExitCode;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
-};
-
 use futures_util::{
     future,
     stream::{self, Stream},
 };
 use sd_notify::NotifyState;
+use sysexits::ExitCode;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 
 use super::{
     config::{Config, Environment, Sockets, load},

@@ -98,18 +98,10 @@ fn read(mut section: Section<'_>, ways: Ways) -> Option<Tls> {
              is issued by",
         );
     }
-    let server = match (&chain, key) {
-        (Some(chain), Some(key)) => {
-            match server(&chain.list, key, roots.as_ref().map(|roots| roots.list.as_slice()), ways) {
-                Ok(server) => Some(server),
-                Err((key, message)) => {
-                    section.problem(key, message);
-                    None
-                }
-            }
-        }
-        _ => None,
-    };
+    let server = chain.as_ref().zip(key).and_then(|(chain, key)| {
+        let roots = roots.as_ref().map(|roots| roots.list.as_slice());
+        server(&chain.list, key, roots, ways).map_err(|(key, message)| section.problem(key, message)).ok()
+    });
     section.finish();
     Some(Tls { server: Arc::new(server?), chain: chain?.list, roots: roots.map(|roots| roots.pem) })
 }
