@@ -182,10 +182,11 @@ where
                 });
             }
         };
+        let began = Instant::now();
         let deadline = deadline(request.headers());
         let patience = deadline - LAST_WORDS.min(deadline / 10);
         // A deadline of centuries is none.
-        let patience = Instant::now() + patience.min(MAX_PATIENCE);
+        let patience = began + patience.min(MAX_PATIENCE);
         request.extensions_mut().insert(Patience(patience));
         let response = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         let answer = async move {
@@ -201,7 +202,12 @@ where
             };
             tally.note(call, answer.headers());
             let Admission { known, place, is_stream } = admission;
-            Ok(if is_stream { answer.map(|body| Lasting::body(body, place, &known.changed)) } else { answer })
+            tally.took(call, began.elapsed());
+            if !is_stream {
+                return Ok(answer);
+            }
+            let held = (place, tally.opened(call));
+            Ok(answer.map(|body| Lasting::body(body, held, &known.changed)))
         };
         Box::pin(answer.instrument(span))
     }

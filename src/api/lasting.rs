@@ -12,22 +12,25 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, body::Body};
 
-use super::status::status;
+use super::{status::status, tally::OpenStream};
 use crate::domain::Reason;
+
+/// What a stream has until it ends: one of its caller's places, and its place in the count of open ones.
+pub(super) type Held = (OwnedSemaphorePermit, OpenStream);
 
 /// A stream's body.
 pub(super) struct Lasting {
     /// None once the stream has ended.
     stream: Option<Body>,
     changed: Pin<Box<WaitForCancellationFutureOwned>>,
-    _place: OwnedSemaphorePermit,
+    _held: Held,
 }
 
 impl Lasting {
     /// A body that holds a place until it ends, at the latest when the caller is `changed`.
-    pub(super) fn body(stream: Body, place: OwnedSemaphorePermit, changed: &CancellationToken) -> Body {
+    pub(super) fn body(stream: Body, held: Held, changed: &CancellationToken) -> Body {
         let changed = Box::pin(changed.clone().cancelled_owned());
-        Body::new(Self { stream: Some(stream), changed, _place: place })
+        Body::new(Self { stream: Some(stream), changed, _held: held })
     }
 }
 
@@ -76,7 +79,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::api::testing::body;
+    use crate::api::{tally::Tally, testing::body};
 
     async fn next(body: &mut Body) -> Option<Frame<<Body as http_body::Body>::Data>> {
         std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await.map(Result::unwrap)
@@ -88,14 +91,17 @@ mod tests {
         let place = Arc::clone(&places).try_acquire_owned().unwrap();
         let changed = CancellationToken::new();
         let talkative = body(|| Poll::Ready(Some("more")));
-        let mut body = Lasting::body(talkative, place, &changed);
+        let tally = Tally::new();
+        let open = || tally.open_streams().find(|(call, _)| *call == "WatchEvents").unwrap().1;
+        let opened = tally.opened(tally.call("WatchEvents"));
+        let mut body = Lasting::body(talkative, (place, opened), &changed);
         assert!(next(&mut body).await.unwrap().is_data());
         changed.cancel();
         let trailers = next(&mut body).await.unwrap().into_trailers().unwrap();
         assert_eq!(Status::from_header_map(&trailers).unwrap().code(), Code::Unavailable);
         assert!(next(&mut body).await.is_none());
-        assert_eq!(places.available_permits(), 0, "it holds its place until it is dropped");
+        assert_eq!((places.available_permits(), open()), (0, 1), "it holds its place until it is dropped");
         drop(body);
-        assert_eq!(places.available_permits(), 1);
+        assert_eq!((places.available_permits(), open()), (1, 0));
     }
 }

@@ -29,5 +29,6 @@ pub use self::{
     caller::{Caller, CallerLimits, Rpcs, San, TokenHash},
     callers::Callers,
     code::{code, code_name},
-    server::{Api, GrpcServer, Health, assemble},
+    server::{Api, Assembled, GrpcServer, Health, Serves, assemble},
+    tally::Tally,
 };

@@ -52,19 +52,32 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Says of all services at once whether they serve (`grpc.health.v1`).
+/// Says of each service whether it serves (`grpc.health.v1`).
 #[derive(Clone, Debug)]
 pub struct Health(HealthReporter);
 
-impl Health {
-    const SERVICES: [&'static str; 3] = ["", "cairld.v1.IntegrationService", "cairld.v1.AdminService"];
+/// Who is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Everybody.
+    All,
+    /// Operators alone: the store takes no writes, and they may ask why.
+    Operators,
+    /// Nobody.
+    Nobody,
+}
 
-    /// They serve, or they do not.
-    pub async fn set(&self, is_serving: bool) {
-        let status = if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for service in Self::SERVICES {
-            self.0.set_service_status(service, status).await;
-        }
+impl Health {
+    /// Who is served from here on. No name stands for the daemon as a whole.
+    pub async fn set(&self, serves: Serves) {
+        let (callers, operators) = match serves {
+            Serves::All => (ServingStatus::Serving, ServingStatus::Serving),
+            Serves::Operators => (ServingStatus::NotServing, ServingStatus::Serving),
+            Serves::Nobody => (ServingStatus::NotServing, ServingStatus::NotServing),
+        };
+        self.0.set_service_status("", callers).await;
+        self.0.set_service_status("cairld.v1.IntegrationService", callers).await;
+        self.0.set_service_status("cairld.v1.AdminService", operators).await;
     }
 }
 
@@ -135,15 +148,25 @@ async fn pause_after_error<T>(accepted: io::Result<T>) -> io::Result<T> {
     accepted
 }
 
+/// All services, put together.
+pub struct Assembled {
+    /// What serves them.
+    pub server: GrpcServer,
+    /// Says whether they serve.
+    pub health: Health,
+    /// Counts and times their calls.
+    pub tally: Arc<Tally>,
+}
+
 /// Puts all services together, with their health, which begins as not serving.
 ///
 /// # Errors
 /// When the contract's descriptors cannot be read, which only a broken build can bring about.
-pub async fn assemble(api: Api) -> Result<(GrpcServer, Health), tonic_reflection::server::Error> {
+pub async fn assemble(api: Api) -> Result<Assembled, tonic_reflection::server::Error> {
     let calls = TaskTracker::new();
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let health = Health(reporter);
-    health.set(false).await;
+    health.set(Serves::Nobody).await;
     let Api { flows, callers, clock } = api;
     let started = clock.now();
     let stopping = flows.stopping().clone();
@@ -160,7 +183,7 @@ pub async fn assemble(api: Api) -> Result<(GrpcServer, Health), tonic_reflection
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let router = Server::builder()
-        .layer(DoorLayer::new(callers, calls.clone(), stopping, tally))
+        .layer(DoorLayer::new(callers, calls.clone(), stopping, Arc::clone(&tally)))
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
@@ -169,5 +192,5 @@ pub async fn assemble(api: Api) -> Result<(GrpcServer, Health), tonic_reflection
         .add_service(reflection().build_v1alpha()?)
         .add_service(integration)
         .add_service(admin);
-    Ok((GrpcServer { router, calls }, health))
+    Ok(Assembled { server: GrpcServer { router, calls }, health, tally })
 }

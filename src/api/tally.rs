@@ -1,26 +1,46 @@
-//! Counts the calls that were answered with an error, by call and reason, since the start of the process.
+//! Counts and times the calls, and counts those that were answered with an error by reason, since the start of the process.
 
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use http::HeaderMap;
+use prometheus_client::metrics::{gauge::Gauge, histogram::Histogram};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
 use super::{proto::FILE_DESCRIPTOR_SET, status::REASON_TRAILER};
 use crate::domain::Reason;
 
+/// How long a call takes, seconds: from a read's time to the longest that a caller waits in line.
+const DURATIONS: [f64; 15] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+
 /// The counts. All of them are there from the start, so that counting takes no lock and no caller can make them more.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub struct Tally {
     /// The contract's calls by name, and an empty one for what is no call of the contract.
     calls: Vec<String>,
     /// Those of them that are answered with a stream.
     streams: BTreeSet<String>,
     /// One for each call and reason, call by call.
     counts: Vec<AtomicU64>,
+    /// How long each call took, seconds.
+    durations: Vec<Histogram>,
+    /// How many streams of each call are open.
+    open: Vec<Gauge>,
+}
+
+/// A stream that is open until this is dropped.
+#[derive(Debug)]
+pub(super) struct OpenStream(Gauge);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// One of the calls that are told apart.
@@ -40,7 +60,9 @@ impl Tally {
             methods().filter(|method| method.server_streaming()).map(|method| method.name().to_owned());
         let streams = streams.collect();
         let counts = (0..calls.len() * Reason::ALL.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { calls, streams, counts }
+        let durations = calls.iter().map(|_| Histogram::new(DURATIONS)).collect();
+        let open = calls.iter().map(|_| Gauge::default()).collect();
+        Self { calls, streams, counts, durations, open }
     }
 
     /// The call of that name; what is no call of the contract counts as one.
@@ -70,9 +92,37 @@ impl Tally {
         }
     }
 
+    /// A call was answered, after so long.
+    pub(super) fn took(&self, call: Call, took: Duration) {
+        if let Some(durations) = self.durations.get(call.0) {
+            durations.observe(took.as_secs_f64());
+        }
+    }
+
+    /// A stream was opened; it counts as open for as long as what is answered is kept.
+    pub(super) fn opened(&self, call: Call) -> OpenStream {
+        let open = self.open.get(call.0).cloned().unwrap_or_default();
+        open.inc();
+        OpenStream(open)
+    }
+
+    /// How long calls took that are answered once, seconds, by call. Calls of other services (health, reflection) have an
+    /// empty name.
+    pub fn durations(&self) -> impl Iterator<Item = (&str, Histogram)> {
+        let all = self.calls.iter().zip(&self.durations);
+        all.filter(|(call, _)| !self.is_stream(call)).map(|(call, took)| (call.as_str(), took.clone()))
+    }
+
+    /// How many streams are open, by call, where it is answered with one; those of other services have an empty name.
+    pub fn open_streams(&self) -> impl Iterator<Item = (&str, i64)> {
+        let all = self.calls.iter().zip(&self.open);
+        let streams = all.filter(|(call, _)| call.is_empty() || self.is_stream(call));
+        streams.map(|(call, open)| (call.as_str(), open.get()))
+    }
+
     /// What was counted: call, reason and number, by call in the contract's order. Calls of other services (health,
     /// reflection) have an empty name.
-    pub(super) fn counted(&self) -> Vec<(&str, Reason, u64)> {
+    pub fn counted(&self) -> Vec<(&str, Reason, u64)> {
         let rows = self.calls.iter().zip(self.counts.chunks(Reason::ALL.len()));
         let all = rows.flat_map(|(call, counts)| {
             Reason::ALL

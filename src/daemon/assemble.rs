@@ -10,7 +10,7 @@ use crate::{
     api::Caller,
     domain::{ApiKey, BudgetKind, BudgetTerms, ClientName, Clock, Moment, RunId, Viewer},
     flows::Client,
-    provider::{self, BuildError, HttpProvider},
+    provider::{self, BuildError, HttpProvider, ProviderMetrics},
     store::{OpenError, Opening, RedbStore, Settings},
 };
 
@@ -31,10 +31,14 @@ pub(super) fn store(
 }
 
 /// The clients of a configuration, each with its way to the provider and the callers that may use it.
-pub(super) fn clients(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Client>, ProviderError> {
+pub(super) fn clients(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    metrics: &ProviderMetrics,
+) -> Result<Vec<Client>, ProviderError> {
     let assembled = config.clients.iter().map(|described| {
         let name = described.name.to_string();
-        client(described.clone(), &config.callers, clock)
+        client(described.clone(), &config.callers, clock, metrics)
             .map_err(|error| ProviderError { client: name, error })
     });
     assembled.collect()
@@ -44,6 +48,7 @@ fn client(
     client: config::Client,
     callers: &[config::Caller],
     clock: &Arc<dyn Clock>,
+    metrics: &ProviderMetrics,
 ) -> Result<Client, BuildError> {
     let callers = callers.iter().filter(|caller| caller.clients.contains(&client.name));
     let callers = callers.map(|caller| caller.name.clone()).collect();
@@ -57,6 +62,7 @@ fn client(
     let token_budget = budget(BudgetKind::Token, &client.client_id, limits.token_per_minute);
     let session_budget = budget(BudgetKind::Session, &client.api_key, limits.session_per_minute);
     let settings = provider::Settings {
+        client: name.clone(),
         token: endpoints.token,
         userinfo: endpoints.userinfo,
         revoke: endpoints.revoke,
@@ -83,7 +89,7 @@ fn client(
         webhook_secrets: client.webhook_secrets,
         token_budget,
         session_budget,
-        provider: Arc::new(HttpProvider::new(settings, Arc::clone(clock))?),
+        provider: Arc::new(HttpProvider::new(settings, Arc::clone(clock), metrics.clone())?),
     })
 }
 

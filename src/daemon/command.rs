@@ -24,7 +24,7 @@ use super::{
     listener::Listeners,
     notify::notify,
     run::{Readiness, run},
-    signals::{AS_BEFORE, Stop, reloads},
+    signals::{Stop, reloads},
     telemetry,
 };
 use crate::{sandbox, store::MasterKey};
@@ -160,7 +160,9 @@ async fn serve(config: Config, path: PathBuf, inherited: Inherited) -> Result<()
     let ready = |readiness| {
         let status = match readiness {
             Readiness::AsConfigured => serving.as_str(),
-            Readiness::AsBefore => AS_BEFORE,
+            Readiness::AsBefore => {
+                "serving as before: the configuration that was read anew is wrong, see the log"
+            }
         };
         notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     };

@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time};
 
-use crate::{api::Health, flows::Flows, store::Store};
+use crate::{
+    api::{Health, Serves},
+    flows::Flows,
+    store::Store,
+};
 
 /// How often time is swept up.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -54,7 +58,7 @@ async fn sweep(flows: Arc<Flows>) {
     }
 }
 
-/// Lets the health follow the store: a daemon whose store takes no writes does not serve.
+/// Lets the health follow the store: a daemon whose store takes no writes serves no callers.
 async fn watch_store(store: Arc<dyn Store>, health: Health) {
     let mut ticks = time::interval(LOOK_EVERY);
     let mut was_writable = true;
@@ -62,7 +66,7 @@ async fn watch_store(store: Arc<dyn Store>, health: Health) {
         ticks.tick().await;
         let is_writable = store.status().unwritable.is_none();
         if is_writable != was_writable {
-            health.set(is_writable).await;
+            health.set(if is_writable { Serves::All } else { Serves::Operators }).await;
             was_writable = is_writable;
         }
     }

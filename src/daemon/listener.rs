@@ -29,6 +29,8 @@ pub struct Listeners {
     pub tcp: Option<TcpListener>,
     /// Plain HTTP for webhooks.
     pub webhooks: Option<TcpListener>,
+    /// Plain HTTP for who watches the daemon.
+    pub ops: Option<TcpListener>,
 }
 
 impl fmt::Display for Listeners {
@@ -39,6 +41,7 @@ impl fmt::Display for Listeners {
             self.unix.as_ref().map(|socket| format!("gRPC on {}", socket.path.display())),
             address(&self.tcp).map(|address| format!("gRPC on {address}")),
             address(&self.webhooks).map(|address| format!("webhooks on {address}")),
+            address(&self.ops).map(|address| format!("health and metrics on {address}")),
         ];
         f.write_str(&places.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
@@ -90,7 +93,11 @@ impl Listeners {
             Some(address) => Some(bind_tcp("http.webhooks", address).await?),
             None => None,
         };
-        Ok(Self { unix, tcp, webhooks })
+        let ops = match http.ops {
+            Some(address) => Some(bind_tcp("http.ops", address).await?),
+            None => None,
+        };
+        Ok(Self { unix, tcp, webhooks, ops })
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     api::Callers,
     domain::Clock,
     flows::Flows,
+    provider::ProviderMetrics,
     store::{KeysError, Store},
 };
 
@@ -39,6 +40,7 @@ pub(super) struct InForce {
     pub(super) callers: Callers,
     pub(super) tls: Option<watch::Sender<Arc<ServerConfig>>>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) provider: ProviderMetrics,
 }
 
 impl InForce {
@@ -66,7 +68,7 @@ impl InForce {
         if !fixed.is_empty() {
             return Err(Refused::NeedsRestart(fixed));
         }
-        let clients = assemble::clients(&config, &self.clock)?;
+        let clients = assemble::clients(&config, &self.clock, &self.provider)?;
         let callers = assemble::callers(&config);
         if self.config.keys != config.keys {
             self.store.use_keys(config.keys.ring()).await?;
@@ -88,6 +90,7 @@ fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         ("grpc.unix", before.grpc.unix != after.grpc.unix),
         ("grpc.tcp", before.grpc.tcp != after.grpc.tcp),
         ("grpc.tls", before.tls.is_some() != after.tls.is_some()),
+        ("http.ops", before.http.ops != after.http.ops),
         ("http.webhooks", before.http.webhooks != after.http.webhooks),
         ("store", before.store != after.store),
     ];

@@ -19,10 +19,6 @@ use super::{
     notify::notify,
 };
 
-/// What systemd is told when a configuration that was read anew cannot come into force.
-pub(super) const AS_BEFORE: &str =
-    "serving as before: the configuration that was read anew is wrong, see the log";
-
 /// The signals to stop: the first asks, the second insists.
 pub(super) struct Stop(oneshot::Receiver<()>);
 
@@ -61,28 +57,32 @@ impl Stop {
     }
 }
 
-/// SIGHUP: the configuration as it is then, where nothing is wrong with it; else the log tells what is.
-pub(super) fn reloads(config: PathBuf, sockets: Sockets) -> Result<impl Stream<Item = Config>, Failure> {
+/// SIGHUP: the configuration as it is then; none where something is wrong with it, which the log tells.
+pub(super) fn reloads(
+    config: PathBuf,
+    sockets: Sockets,
+) -> Result<impl Stream<Item = Option<Config>>, Failure> {
     let hang_ups = signal(SignalKind::hangup()).map_err(|error| Failure::new(ExitCode::OsErr, error))?;
     Ok(stream::unfold((hang_ups, config, sockets), |(mut hang_ups, path, sockets)| async {
-        loop {
-            hang_ups.recv().await?;
-            // Together, as systemd's notify-reload wants it.
-            let moment = NotifyState::monotonic_usec_now().ok();
-            let reading = [NotifyState::Reloading, NotifyState::Status("reading the configuration anew")];
-            notify(&reading.into_iter().chain(moment).collect::<Vec<_>>());
-            let (file, environment) = (path.clone(), Environment::from_process(sockets.clone()));
-            let loaded = tokio::task::spawn_blocking(move || load(&file, &environment)).await;
-            match loaded {
-                Ok(Ok(config)) => return Some((config, (hang_ups, path, sockets))),
-                Ok(Err(problems)) => {
-                    for problem in &problems {
-                        tracing::error!(%problem, "the configuration cannot be reloaded: all is as before");
-                    }
+        hang_ups.recv().await?;
+        // Together, as systemd's notify-reload wants it.
+        let moment = NotifyState::monotonic_usec_now().ok();
+        let reading = [NotifyState::Reloading, NotifyState::Status("reading the configuration anew")];
+        notify(&reading.into_iter().chain(moment).collect::<Vec<_>>());
+        let (file, environment) = (path.clone(), Environment::from_process(sockets.clone()));
+        let loaded = match tokio::task::spawn_blocking(move || load(&file, &environment)).await {
+            Ok(Ok(config)) => Some(config),
+            Ok(Err(problems)) => {
+                for problem in &problems {
+                    tracing::error!(%problem, "the configuration cannot be reloaded: all is as before");
                 }
-                Err(error) => tracing::error!(%error, "reading the configuration ended by a panic"),
+                None
             }
-            notify(&[NotifyState::Ready, NotifyState::Status(AS_BEFORE)]);
-        }
+            Err(error) => {
+                tracing::error!(%error, "reading the configuration ended by a panic: all is as before");
+                None
+            }
+        };
+        Some((loaded, (hang_ups, path, sockets)))
     }))
 }

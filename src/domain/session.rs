@@ -74,7 +74,7 @@ impl ProviderStatus {
 }
 
 /// The statuses that never change again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Terminal {
     /// Claims are here.
     Complete,
@@ -89,7 +89,7 @@ pub enum Terminal {
 }
 
 /// Where a session stands, as callers see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
     /// Open: the user has not come far yet.
     Pending,
@@ -101,6 +101,36 @@ pub enum Status {
     Exchanging,
     /// Over.
     Ended(Terminal),
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Pending,
+        Self::Authenticated,
+        Self::Verified,
+        Self::Exchanging,
+        Self::Ended(Terminal::Complete),
+        Self::Ended(Terminal::Failed),
+        Self::Ended(Terminal::Expired),
+        Self::Ended(Terminal::Cancelled),
+        Self::Ended(Terminal::Indeterminate),
+    ];
+
+    /// Its name in the contract, in small letters.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Authenticated => "authenticated",
+            Self::Verified => "verified",
+            Self::Exchanging => "exchanging",
+            Self::Ended(Terminal::Complete) => "complete",
+            Self::Ended(Terminal::Failed) => "failed",
+            Self::Ended(Terminal::Expired) => "expired",
+            Self::Ended(Terminal::Cancelled) => "cancelled",
+            Self::Ended(Terminal::Indeterminate) => "indeterminate",
+        }
+    }
 }
 
 impl From<At> for Status {

@@ -160,7 +160,12 @@ impl Journey {
             Err(NotPassed::Abandoned) => return Err(Abandoned),
         };
         Ok(match next {
-            Next::Send { verifier, slot } => self.exchange(session, verifier, slot).await,
+            Next::Send { verifier, slot } => {
+                let client = session.client.clone();
+                let outcome = self.exchange(session, verifier, slot).await;
+                self.flows.metrics.exchanged(&client, &outcome);
+                outcome
+            }
             Next::FetchClaims { token } => self.fetch_claims(session.id, token).await,
             Next::Answer => answer(session, 0),
         })

@@ -10,6 +10,7 @@ mod flight;
 mod gate;
 mod ids;
 mod line;
+mod metrics;
 #[cfg(test)]
 mod model;
 mod reconcile;
@@ -39,6 +40,7 @@ pub use self::{
     complete::Complete,
     events::EventQuery,
     gate::BudgetStatus,
+    metrics::FlowMetrics,
     reconcile::ReconciliationStatus,
     start::{Start, StartAnswer},
     webhook::{Forgery, IngestAnswer, Webhook, WebhookCounts},
@@ -105,6 +107,7 @@ pub struct Flows {
     tasks: TaskTracker,
     /// The rotation of the store's keys that goes on, or went on last.
     rotation: rotate::LastRotation,
+    metrics: FlowMetrics,
     /// Callbacks on their way to an outcome, by session and callback.
     completions: Flights<(SessionId, [u8; 32]), Landing<Session>>,
     /// Questions to the provider under way, by session.
@@ -145,6 +148,7 @@ impl Flows {
             stopping,
             tasks,
             rotation: rotate::LastRotation::default(),
+            metrics: FlowMetrics::default(),
         }
     }
 
@@ -157,6 +161,11 @@ impl Flows {
     /// How the store is.
     pub fn store_status(&self) -> StoreStatus {
         self.store.status()
+    }
+
+    /// What is counted of the flows.
+    pub fn metrics(&self) -> &FlowMetrics {
+        &self.metrics
     }
 
     /// How the rate budgets of a client stand.

@@ -61,6 +61,10 @@ impl Forgery {
 pub struct WebhookCounts {
     /// Verified, duplicates too, by the secret that fitted, in the order of the configuration.
     pub verified: Vec<u64>,
+    /// Those of them that are kept, each once.
+    pub kept: u64,
+    /// Those of them that were kept before.
+    pub duplicates: u64,
     /// Refused for their signature.
     pub refused: u64,
     /// When the last one was verified.
@@ -78,6 +82,8 @@ pub(super) struct Counter {
 /// What is counted whatever the secret.
 #[derive(Debug, Default)]
 struct Common {
+    kept: AtomicU64,
+    duplicates: AtomicU64,
     refused: AtomicU64,
     /// When the last one was verified.
     last: Mutex<Option<Moment>>,
@@ -108,6 +114,12 @@ impl Counter {
         }
     }
 
+    /// One that was verified is durable.
+    fn durable(&self, is_duplicate: bool) {
+        let count = if is_duplicate { &self.common.duplicates } else { &self.common.kept };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// One more is refused; answers how many were so far where the log is to hear of it.
     fn refused(&self, now: Moment) -> Option<u64> {
         let refused = self.common.refused.fetch_add(1, Ordering::Relaxed) + 1;
@@ -127,6 +139,8 @@ impl Counter {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         WebhookCounts {
             verified: self.verified.iter().map(|count| read(count)).collect(),
+            kept: read(&self.common.kept),
+            duplicates: read(&self.common.duplicates),
             refused: read(&self.common.refused),
             last: *self.last(),
         }
@@ -177,7 +191,9 @@ impl Flows {
         let id = EventId::new(now.wall, random()?);
         let new =
             NewEvent { id, client: client.name.clone(), body, envelope, secret: signing.secret.clone() };
-        Ok(self.store.ingest(now, new).await?)
+        let ingested = self.store.ingest(now, new).await?;
+        client.webhooks.durable(ingested.duplicate);
+        Ok(ingested)
     }
 
     /// Refuses what claims to be a webhook of a client: it is counted, and told in the log at most once a second. `bytes`
@@ -219,7 +235,13 @@ mod tests {
         }
         assert_eq!(counter.refused(at(6000)), Some(1002), "with those that were not told");
         counter.verified(at(7000), 1);
+        counter.durable(false);
+        counter.durable(true);
+        counter.durable(true);
         let last = Some(at(7000));
-        assert_eq!(counter.counts(), WebhookCounts { verified: vec![0, 1], refused: 1002, last });
+        assert_eq!(
+            counter.counts(),
+            WebhookCounts { verified: vec![0, 1], kept: 1, duplicates: 2, refused: 1002, last }
+        );
     }
 }

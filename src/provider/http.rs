@@ -7,20 +7,24 @@ use std::{
 
 use async_trait::async_trait;
 use reqwest::{Certificate, Client, ClientBuilder, Proxy, RequestBuilder, redirect, retry, tls};
+use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    Contact, Provider, TokenRequest,
+    Contact, Provider, ProviderMetrics, TokenRequest,
     answer::{Answer, Body},
+    metrics::{ClientMetrics, End},
 };
 use crate::domain::{
-    AccessToken, ApiKey, ClaimsEnd, ClientSecret, Clock, ExchangeEnd, ProviderSaid, ProviderSessionId,
-    QueryEnd, Reason, Refusal, Stage, Timestamp, Userinfo, api_reason, token_verdict,
+    AccessToken, ApiKey, ClaimsEnd, ClientName, ClientSecret, Clock, ExchangeEnd, ProviderSaid,
+    ProviderSessionId, QueryEnd, Reason, Refusal, Stage, Timestamp, Userinfo, api_reason, token_verdict,
 };
 
 /// Where a client's provider is and how it is spoken to.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The client's name.
+    pub client: ClientName,
     /// The token endpoint.
     pub token: Url,
     /// The userinfo endpoint.
@@ -60,6 +64,7 @@ pub struct HttpProvider {
     pooled: Client,
     clock: Arc<dyn Clock>,
     contact: Mutex<Contact>,
+    metrics: ClientMetrics,
 }
 
 impl HttpProvider {
@@ -67,25 +72,33 @@ impl HttpProvider {
     ///
     /// # Errors
     /// [`BuildError`] when TLS cannot be set up.
-    pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, BuildError> {
+    pub fn new(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        metrics: ProviderMetrics,
+    ) -> Result<Self, BuildError> {
         let failed = |error: reqwest::Error| BuildError(error.to_string());
         let single = builder(&settings)?.pool_max_idle_per_host(0).build().map_err(failed)?;
         let pooled = builder(&settings)?.build().map_err(failed)?;
-        Ok(Self { settings, single, pooled, clock, contact: Mutex::default() })
+        let metrics = ClientMetrics { client: settings.client.clone(), all: metrics };
+        Ok(Self { settings, single, pooled, clock, contact: Mutex::default(), metrics })
     }
 
-    /// Sends a request; `unanswered` is what it means that no answer comes to one that was sent.
-    async fn send(&self, request: RequestBuilder, unanswered: Reason) -> Sent {
-        let request_time = self.now();
+    /// Sends a request to an endpoint; `unanswered` is what it means that no answer comes to one that was sent.
+    async fn send(&self, endpoint: Stage, request: RequestBuilder, unanswered: Reason) -> Sent {
+        let (request_time, began) = (self.now(), Instant::now());
+        let ended = |end| self.metrics.ended(endpoint.as_str(), end, began.elapsed());
         let said = ProviderSaid { request_time, ..ProviderSaid::default() };
         match request.send().await {
             Ok(response) => {
                 let answer = Answer::read(response, self.now()).await;
+                ended(End::Answered(answer.status));
                 self.lock_contact().answered = Some((self.now(), answer.status));
                 Sent::Answered(answer, request_time)
             }
             Err(error) => {
                 let error = error.without_url();
+                ended(if error.is_connect() { End::Unreachable } else { End::Unanswered });
                 self.lock_contact().failed = Some(self.now());
                 let reason = if error.is_connect() { Reason::ProviderUnreachable } else { unanswered };
                 tracing::warn!(
@@ -148,7 +161,7 @@ impl Provider for HttpProvider {
             ("code_verifier", request.verifier.expose()),
         ];
         let request = self.single.post(self.settings.token.clone()).form(&form);
-        match self.send(request, Reason::OutcomeUnknown).await {
+        match self.send(Stage::Token, request, Reason::OutcomeUnknown).await {
             Sent::Never(said) => ExchangeEnd::NeverSent { said },
             Sent::NoAnswer(said) => ExchangeEnd::Lost { reason: Reason::OutcomeUnknown, said },
             Sent::Answered(answer, time) => {
@@ -170,7 +183,7 @@ impl Provider for HttpProvider {
 
     async fn userinfo(&self, token: &AccessToken) -> ClaimsEnd {
         let request = self.pooled.get(self.settings.userinfo.clone()).bearer_auth(token.expose());
-        let sent = self.send(request, Reason::ProviderUnreachable).await;
+        let sent = self.send(Stage::Userinfo, request, Reason::ProviderUnreachable).await;
         let secrets = [token.expose(), self.settings.client_secret.expose()];
         match &sent {
             Sent::Answered(answer, time) if answer.status == 401 => {
@@ -194,7 +207,7 @@ impl Provider for HttpProvider {
         }
         let key = self.settings.api_key.expose();
         let request = self.pooled.get(url).bearer_auth(key);
-        let sent = self.send(request, Reason::ProviderUnreachable).await;
+        let sent = self.send(Stage::Session, request, Reason::ProviderUnreachable).await;
         if let Sent::Answered(answer, _) = &sent
             && (200..300).contains(&answer.status)
             && let Ok(status) = answer.session_status()
@@ -215,7 +228,7 @@ impl Provider for HttpProvider {
             ("client_secret", client_secret.expose()),
         ];
         let request = self.pooled.post(self.settings.revoke.clone()).form(&form);
-        let sent = self.send(request, Reason::ProviderUnreachable).await;
+        let sent = self.send(Stage::Revoke, request, Reason::ProviderUnreachable).await;
         if let Sent::Answered(answer, _) = &sent
             && (200..300).contains(&answer.status)
         {

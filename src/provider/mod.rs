@@ -8,6 +8,7 @@ mod answer;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
+mod metrics;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +16,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use self::http::{BuildError, HttpProvider, Settings};
+pub use self::{
+    http::{BuildError, HttpProvider, Settings},
+    metrics::ProviderMetrics,
+};
 use crate::domain::{
     AccessToken, AuthorizationCode, ClaimsEnd, CodeVerifier, ExchangeEnd, ProviderSessionId, QueryEnd,
     Refusal, Timestamp,

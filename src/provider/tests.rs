@@ -11,7 +11,7 @@ use url::Url;
 
 use super::*;
 use crate::{
-    domain::{ApiKey, BootTime, ClientSecret, Clock, Moment, ProviderStatus, Reason},
+    domain::{ApiKey, BootTime, ClientName, ClientSecret, Clock, Moment, ProviderStatus, Reason},
     sandbox,
 };
 
@@ -30,6 +30,7 @@ const CODE: &str = "code-canary";
 fn provider(base: &str) -> HttpProvider {
     let url = |path: &str| Url::parse(&format!("{base}{path}")).unwrap();
     let settings = Settings {
+        client: ClientName::parse("shop").unwrap(),
         token: url("/api/oauth/token"),
         userinfo: url("/api/oauth/userinfo"),
         revoke: url("/api/oauth/revoke"),
@@ -42,7 +43,7 @@ fn provider(base: &str) -> HttpProvider {
         connect_timeout: Duration::from_secs(1),
         request_timeout: Duration::from_secs(2),
     };
-    HttpProvider::new(settings, Arc::new(StoppedClock)).unwrap()
+    HttpProvider::new(settings, Arc::new(StoppedClock), ProviderMetrics::default()).unwrap()
 }
 
 fn request() -> TokenRequest {

@@ -13,11 +13,12 @@ pub(crate) mod disk;
 pub use self::record::fuzzing;
 mod inbox;
 mod keys;
+mod metrics;
 mod record;
 mod redb;
 mod seal;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -28,13 +29,14 @@ pub use self::{
         TrimTerms, Trimmed,
     },
     keys::{KeysError, MissingKeys, Rotation, RotationEnd},
+    metrics::StoreMetrics,
     redb::{OpenError, Opening, RedbStore, Settings},
     seal::{KeyId, KeyRing, MasterKey, MasterKeyError},
 };
 use crate::domain::{
     AccessToken, Binding, BudgetTerms, CallerName, ClaimsEnd, ClientName, CodeVerifier, ExchangeEnd, Moment,
     Outlook, Presented, ProviderSessionId, QueryEnd, Reason, Refusal, Revocation, RevocationEnd, Scope,
-    Session, SessionId, SlotId, State, StateSecret, Timestamp, Viewer,
+    Session, SessionId, SlotId, State, StateSecret, Status, Timestamp, Viewer,
 };
 
 /// Why a fact did not come about.
@@ -226,7 +228,7 @@ pub struct LiveSessions {
 }
 
 /// How the store is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct StoreStatus {
     /// Name of the backend.
     pub backend: &'static str,
@@ -234,8 +236,14 @@ pub struct StoreStatus {
     pub unwritable: Option<String>,
     /// Size of what it occupies, bytes.
     pub bytes: u64,
+    /// Room that is left where it is, bytes; none where that cannot be told.
+    pub free_bytes: Option<u64>,
+    /// Operations that wait for their turn to be written.
+    pub waiting: u64,
     /// Sessions kept.
     pub sessions: u64,
+    /// How many of them stand how; a status that none has is left out.
+    pub by_status: BTreeMap<Status, u64>,
     /// Events kept.
     pub events: u64,
     /// Tokens that wait to be revoked.
@@ -391,6 +399,9 @@ pub trait Store: Inbox {
 
     /// How the store is.
     fn status(&self) -> StoreStatus;
+
+    /// What it counts of its own work.
+    fn metrics(&self) -> StoreMetrics;
 
     /// The newest session's time: ids never go back behind it.
     fn newest(&self) -> Timestamp;

@@ -24,6 +24,7 @@ mod keys;
 mod limits;
 mod linear;
 mod main_job;
+mod ops;
 mod reconcile;
 mod reload;
 mod revoke;

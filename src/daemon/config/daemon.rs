@@ -35,6 +35,8 @@ pub struct Grpc {
 pub struct Http {
     /// Where webhooks are received. Any address: each webhook is signed, and TLS ends in front of the daemon.
     pub webhooks: Option<SocketAddr>,
+    /// Where the daemon is watched: `/livez`, `/readyz`, `/metrics`. Any address; there is no secret in it, and no TLS.
+    pub ops: Option<SocketAddr>,
 }
 
 /// What is kept, and where.
@@ -152,9 +154,12 @@ fn is_same_place(one: &Path, other: &Path) -> bool {
 pub(super) fn http(root: &mut Section<'_>) -> Http {
     let mut section = root.table("http");
     let webhooks = section.parsed("webhooks", address);
-    section.refuse("ops", "this version has no such listener; remove it, and ask the gRPC health service");
+    let ops = section.parsed("ops", address);
+    if ops.is_some_and(|ops| ops.port() != 0 && Some(ops) == webhooks) {
+        section.problem("ops", "is where webhooks arrive; each needs an address of its own");
+    }
     section.finish();
-    Http { webhooks }
+    Http { webhooks, ops }
 }
 
 /// Where something listens.

@@ -67,11 +67,13 @@ pub(super) async fn dev(options: Options) -> Result<(), Failure> {
     let (sandbox_listener, sandbox_address) = bind(options.sandbox).await?;
     let (callback_listener, callback_address) = bind(None).await?;
     let (webhooks, webhooks_address) = bind(options.webhooks).await?;
+    let (ops, ops_address) = bind(None).await?;
     let addresses = Addresses {
         grpc: grpc_address,
         sandbox: sandbox_address,
         callback: callback_address,
         webhooks: webhooks_address,
+        ops: ops_address,
     };
 
     let client = sandbox_client(&files, &addresses)?;
@@ -82,6 +84,7 @@ pub(super) async fn dev(options: Options) -> Result<(), Failure> {
         unix: Some(UnixSocket { listener: unix, path: socket, is_inherited: false }),
         tcp: Some(grpc),
         webhooks: Some(webhooks),
+        ops: Some(ops),
     };
 
     let settings = sandbox::Settings { clients: vec![client], ..sandbox::Settings::default() };
@@ -155,6 +158,7 @@ insecure = true
 
 [http]
 webhooks = "{webhooks}"
+ops = "{ops}"
 
 [store]
 path = "cairld.redb"
@@ -182,6 +186,7 @@ admin = true
 "#,
         grpc = addresses.grpc,
         webhooks = addresses.webhooks,
+        ops = addresses.ops,
         sandbox = addresses.sandbox,
         redirect_uri = addresses.redirect_uri(),
         uid = rustix::process::geteuid().as_raw(),
@@ -215,6 +220,7 @@ async fn greet(files: &Files, addresses: &Addresses) -> Result<(), Failure> {
   sandbox     http://{sandbox}
   callback    {callback}
   webhooks    {webhooks}
+  metrics     http://{ops}/metrics, and /readyz?verbose
   data        {data}
 
 1. Be the user: open this in a browser and answer the page. It lives for thirty minutes.
@@ -244,6 +250,7 @@ Ctrl-C ends it.",
         sandbox = addresses.sandbox,
         callback = addresses.redirect_uri(),
         webhooks = addresses.webhook_url(),
+        ops = addresses.ops,
         data = files.folder.display(),
         url = started.authorization_url,
         decide = commands.decide(&started.authorization_url),

@@ -38,6 +38,7 @@ impl Files {
 pub(super) struct Addresses {
     pub(super) grpc: SocketAddr,
     pub(super) sandbox: SocketAddr,
+    pub(super) ops: SocketAddr,
     pub(super) callback: SocketAddr,
     pub(super) webhooks: SocketAddr,
 }

@@ -31,7 +31,7 @@ use crate::{
     store::{
         Admitted, Consumer, ConsumerStatus, EventFilter, EventPage, Inbox, Ingested, KeyRing, KeysError,
         LiveSessions, Lookup, NewEvent, NewSession, RedbStore, Rotation, Slot, Started, Store, StoreError,
-        StoreStatus, Swept, Take, Took, TrimTerms, Trimmed, disk::Disk,
+        StoreMetrics, StoreStatus, Swept, Take, Took, TrimTerms, Trimmed, disk::Disk,
     },
 };
 
@@ -90,8 +90,8 @@ impl Turnstile {
     }
 
     /// How many open sessions the store has counted, and how many there are, by caller.
-    pub(super) fn open_sessions(&self) -> [std::collections::BTreeMap<String, u64>; 2] {
-        self.inner.open_sessions()
+    pub(super) fn session_counts(&self) -> [std::collections::BTreeMap<String, u64>; 2] {
+        self.inner.session_counts()
     }
 
     fn reads(&self, now: Moment) {
@@ -387,6 +387,10 @@ impl Store for Turnstile {
 
     fn status(&self) -> StoreStatus {
         self.inner.status()
+    }
+
+    fn metrics(&self) -> StoreMetrics {
+        self.inner.metrics()
     }
 
     fn newest(&self) -> Timestamp {

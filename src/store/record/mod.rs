@@ -23,6 +23,7 @@ pub(super) use self::{
         encode_retelling,
     },
     reseal::{Resealed, SealedTable, resealed, seal},
+    session::gist,
 };
 use super::{
     StoreError,

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use prost::Message;
 use serde_json::value::RawValue;
 
 use super::{
@@ -10,8 +11,8 @@ use super::{
 };
 use crate::domain::{
     AccessToken, At, CallerName, ClientName, CodeVerifier, Ended, Failure, KeyedHash, OpenStatus,
-    ProviderSaid, ProviderSessionId, Reason, RunId, Scope, Session, SessionId, Spent, Stage, Terminal,
-    Timestamp, TokenStanding, Userinfo, millis,
+    ProviderSaid, ProviderSessionId, Reason, RunId, Scope, Session, SessionId, Spent, Stage, Status,
+    Terminal, Timestamp, TokenStanding, Userinfo, millis,
 };
 
 /// All of a session's record but what is sealed.
@@ -186,6 +187,12 @@ fn read_claims(json: &str) -> Result<BTreeMap<String, String>, Damage> {
     let claims: BTreeMap<String, Box<RawValue>> =
         serde_json::from_str(json).map_err(|_| Damage::Form("no claims"))?;
     Ok(claims.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect())
+}
+
+/// Whose session a record is and how it stands, from what of it is in clear; none where it does not say.
+pub(in crate::store) fn gist(record: &[u8]) -> Option<(String, Status)> {
+    let stored::SessionGist { caller, stage } = stored::SessionGist::decode(record).ok()?;
+    Some((caller, read_stage(stage).ok()?.into()))
 }
 
 fn read_stage(stage: Option<stored::Stage>) -> Result<At, Damage> {

@@ -196,8 +196,8 @@ pub(super) async fn all_of(store: &RedbStore, seconds: u64) -> String {
             "inner_ids" => rows!(tables::INNER_IDS_TABLE, [u8; 32]),
             "inbox_spans" => rows!(tables::INBOXES_TABLE, &[u8]),
             "consumers" => rows!(tables::CONSUMERS_TABLE, &[u8]),
-            "open_sessions" => {
-                let [counted, there] = store.open_sessions();
+            "session_counts" => {
+                let [counted, there] = store.session_counts();
                 assert_eq!(counted, there);
                 let _ = writeln!(all, "  {counted:?}");
             }

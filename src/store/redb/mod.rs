@@ -2,6 +2,7 @@
 
 mod budgets;
 mod consumers;
+mod counts;
 #[cfg(test)]
 mod cuts;
 mod events;
@@ -10,7 +11,6 @@ mod keys;
 mod latest;
 mod live;
 mod open;
-mod pending;
 mod revocations;
 mod rotate;
 mod sessions;
@@ -23,7 +23,7 @@ mod watches;
 mod writer;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -41,13 +41,13 @@ use self::{
     open::Opened,
     sessions::{Query, TakeBudget},
     sweep::Progress,
-    tables::{PROVIDER_SESSIONS_TABLE, REVOCATIONS_TABLE, SESSIONS_TABLE},
+    tables::{COUNTS_TABLE, PROVIDER_SESSIONS_TABLE, REVOCATIONS_TABLE, SESSIONS_TABLE},
     watches::Subject,
     writer::Writer,
 };
 use super::{
     Admitted, KeyRing, KeysError, LiveSessions, Lookup, NewSession, Rotation, Slot, Started, Store,
-    StoreError, StoreStatus, Swept, Take, Took,
+    StoreError, StoreMetrics, StoreStatus, Swept, Take, Took,
     record::{Codec, SCHEMA_VERSION, decode_link},
 };
 use crate::domain::{
@@ -175,6 +175,12 @@ impl RedbStore {
 
 fn unreadable(error: impl Into<redb::Error>) -> StoreError {
     StoreError::Unavailable(error.into().to_string())
+}
+
+/// Room that is left in the file system of a file for who is not root.
+fn free_bytes(path: &Path) -> Option<u64> {
+    let system = rustix::fs::statvfs(path).ok()?;
+    system.f_bavail.checked_mul(system.f_frsize)
 }
 
 #[async_trait]
@@ -347,26 +353,34 @@ impl Store for RedbStore {
     }
 
     fn status(&self) -> StoreStatus {
-        let count = || -> Result<(u64, u64, u64), redb::Error> {
+        let count = || -> Result<_, redb::Error> {
             let read = self.database.begin_read()?;
             let sessions = read.open_table(SESSIONS_TABLE)?.len()?;
             let events = inbox::spans(&self.database)?.into_iter().map(|(_, (.., events))| events).sum();
-            Ok((sessions, events, read.open_table(REVOCATIONS_TABLE)?.len()?))
+            let by_status = counts::by_status(&read.open_table(COUNTS_TABLE)?)?;
+            Ok((sessions, by_status, events, read.open_table(REVOCATIONS_TABLE)?.len()?))
         };
         let counted = count();
         let unreadable = counted.as_ref().err().map(ToString::to_string);
-        let (sessions, events, revocations) = counted.unwrap_or_default();
+        let (sessions, by_status, events, revocations) = counted.unwrap_or_default();
         let bytes =
             self.path.as_ref().and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len());
         StoreStatus {
             backend: "redb",
             unwritable: self.writer.latch().reason().map(str::to_owned).or(unreadable),
             bytes,
+            free_bytes: self.path.as_ref().and_then(|path| free_bytes(path)),
+            waiting: self.writer.waiting() as u64,
             sessions,
+            by_status,
             events,
             revocations,
             schema_version: SCHEMA_VERSION,
         }
+    }
+
+    fn metrics(&self) -> StoreMetrics {
+        self.writer.metrics().clone()
     }
 
     fn newest(&self) -> Timestamp {

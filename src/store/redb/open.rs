@@ -13,7 +13,7 @@ use super::{
     },
     budgets,
     keys::{self, INDEX_KEY_ROW, InUse, KEYS_ROW},
-    tables::{META_TABLE, OPEN_SESSIONS_TABLE, SESSIONS_TABLE, Tables},
+    tables::{COUNTS_TABLE, META_TABLE, SESSIONS_TABLE, Tables},
 };
 use crate::domain::{Moment, SessionId, Timestamp};
 
@@ -244,12 +244,12 @@ fn bring_up(database: &Database, in_use: Option<&InUse>, tell: impl Fn(Opening))
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     let before = transaction.list_tables()?.count();
-    let has_counts = transaction.list_tables()?.any(|table| table.name() == OPEN_SESSIONS_TABLE.name());
+    let has_counts = transaction.list_tables()?.any(|table| table.name() == COUNTS_TABLE.name());
     {
         let mut tables = Tables::open(&transaction)?;
         if !has_counts {
             tell(Opening::BringingUp);
-            tables.count_open_sessions()?;
+            tables.count_sessions()?;
         }
         if let Some(in_use) = in_use {
             tables.meta.insert(KEYS_ROW, keys::encode(in_use).as_slice())?;

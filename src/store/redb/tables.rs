@@ -5,12 +5,13 @@ use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, Writ
 use super::{
     super::{
         Consumer, StoreError,
+        metrics::Transition,
         record::{
             CONSUMERS, Codec, DIGESTS, EVENTS, META, REQUESTS, REVOCATIONS, SESSIONS, SealedTable,
             StoredSession,
         },
     },
-    pending::Moved,
+    counts::Moved,
     watches::Subject,
 };
 use crate::domain::{ClientName, Reason, SessionId, Viewer};
@@ -42,8 +43,8 @@ pub(super) const CONSUMERS_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefin
 pub(super) const INNER_IDS_TABLE: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("inner_ids");
 /// Client name → its [`InboxSpan`].
 pub(super) const INBOXES_TABLE: TableDefinition<'_, &[u8], InboxSpan> = TableDefinition::new("inbox_spans");
-/// Caller name → how many of its sessions are open; under no name those of all.
-pub(super) const OPEN_SESSIONS_TABLE: TableDefinition<'_, &[u8], u64> = TableDefinition::new("open_sessions");
+/// What [`super::counts`] counts.
+pub(super) const COUNTS_TABLE: TableDefinition<'_, &[u8], u64> = TableDefinition::new("session_counts");
 /// What concerns the file as a whole.
 pub(super) const META_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(META);
 
@@ -146,7 +147,7 @@ pub(super) struct Tables<'t> {
     pub(super) inboxes: Table<'t, &'static [u8], InboxSpan>,
     pub(super) meta: Table<'t, &'static [u8], &'static [u8]>,
     /// As they were before this transaction; [`Tables::finish`] writes down what has moved.
-    pub(super) open_sessions: Table<'t, &'static [u8], u64>,
+    pub(super) counts: Table<'t, &'static [u8], u64>,
     pub(super) moved: Moved,
 }
 
@@ -198,7 +199,7 @@ impl<'t> Tables<'t> {
             inner_ids: transaction.open_table(INNER_IDS_TABLE)?,
             inboxes: transaction.open_table(INBOXES_TABLE)?,
             meta: transaction.open_table(META_TABLE)?,
-            open_sessions: transaction.open_table(OPEN_SESSIONS_TABLE)?,
+            counts: transaction.open_table(COUNTS_TABLE)?,
             moved: Moved::default(),
         })
     }
@@ -225,9 +226,9 @@ impl<'t> Tables<'t> {
         if viewer.sees(&stored.session) { Ok(stored) } else { Err(Reason::SessionNotFound.into()) }
     }
 
-    /// Writes down what is kept up to the end of a transaction that changes something.
-    pub(super) fn finish(mut self) -> Result<(), StorageError> {
-        std::mem::take(&mut self.moved).write(&mut self.open_sessions)
+    /// Writes down what is kept up to the end of a transaction that changes something; answers what became of sessions in it.
+    pub(super) fn finish(mut self) -> Result<Vec<Transition>, StorageError> {
+        std::mem::take(&mut self.moved).write(&mut self.counts)
     }
 
     pub(super) fn apply(&mut self, change: Change) -> Result<(), StorageError> {
@@ -235,12 +236,12 @@ impl<'t> Tables<'t> {
             Change::PutSession(id, record) => {
                 let before = self.sessions.insert(id.as_bytes(), record.as_slice())?;
                 let before = before.as_ref().map(|before| before.value());
-                self.moved.note(&self.open_sessions, before, Some(&record))?;
+                self.moved.note(&self.counts, before, Some(&record))?;
             }
             Change::RemoveSession(id) => {
                 let before = self.sessions.remove(id.as_bytes())?;
                 let before = before.as_ref().map(|before| before.value());
-                self.moved.note(&self.open_sessions, before, None)?;
+                self.moved.note(&self.counts, before, None)?;
             }
             Change::PutCode(key, id) => drop(self.codes.insert(&key, id.as_bytes())?),
             Change::RemoveCode(key) => drop(self.codes.remove(&key)?),

@@ -13,10 +13,11 @@ use redb::{Database, StorageError};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
+    time::Instant,
 };
 
 use super::{
-    super::StoreError,
+    super::{StoreError, metrics::StoreMetrics},
     tables::{OperationError, Outcome, Tables},
     watches::{Subject, Watches},
 };
@@ -59,6 +60,7 @@ pub(super) struct Writer {
     thread: Option<thread::JoinHandle<()>>,
     latch: Latch,
     watches: Watches,
+    metrics: StoreMetrics,
     /// Closes when the thread ends, however it ends.
     alive: watch::Receiver<()>,
 }
@@ -69,17 +71,34 @@ impl Writer {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (living, alive) = watch::channel(());
         let latch = Latch::default();
-        let for_thread = latch.clone();
+        let metrics = StoreMetrics::default();
+        let (latch_of_thread, metrics_of_thread) = (latch.clone(), metrics.clone());
         let runtime = Handle::try_current().ok();
         let thread = thread::Builder::new().name("store-writer".into()).spawn(move || {
             let _living = living;
-            run(&database, queue, &for_thread, runtime.as_ref());
+            run(&database, queue, &latch_of_thread, &metrics_of_thread, runtime.as_ref());
         })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), latch, watches: Watches::default(), alive })
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+            latch,
+            watches: Watches::default(),
+            metrics,
+            alive,
+        })
     }
 
     pub(super) fn latch(&self) -> &Latch {
         &self.latch
+    }
+
+    pub(super) fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
+    }
+
+    /// How many operations wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.jobs.as_ref().map_or(0, |jobs| jobs.max_capacity().saturating_sub(jobs.capacity()))
     }
 
     /// Hears of each committed change of a subject.
@@ -165,9 +184,15 @@ impl Drop for Writer {
     }
 }
 
-fn run(database: &Database, mut queue: mpsc::Receiver<Job>, latch: &Latch, runtime: Option<&Handle>) {
+fn run(
+    database: &Database,
+    mut queue: mpsc::Receiver<Job>,
+    latch: &Latch,
+    metrics: &StoreMetrics,
+    runtime: Option<&Handle>,
+) {
     while let Some(first) = queue.blocking_recv() {
-        match commit_batch(database, first, &mut queue) {
+        match commit_batch(database, first, &mut queue, metrics) {
             Ok(answers) => match runtime.filter(|_| answers.len() > 1) {
                 // Waking its tasks one by one from this thread would interrupt the runtime for each.
                 Some(runtime) => drop(runtime.spawn(async { answer_all(answers) })),
@@ -191,13 +216,15 @@ fn commit_batch(
     store: &Database,
     first: Job,
     queue: &mut mpsc::Receiver<Job>,
+    metrics: &StoreMetrics,
 ) -> Result<Vec<Answer>, redb::Error> {
     let mut transaction = store.begin_write()?;
     // Writes the allocator's state with each commit, so that opening after a crash needs no scan of the file.
     transaction.set_quick_repair(true);
     let mut answers = Vec::new();
-    let mut is_changed = false;
+    let mut transitions = None;
     {
+        let mut is_changed = false;
         let mut tables = Tables::open(&transaction)?;
         let mut next = Some(first);
         while let Some(job) = next {
@@ -207,14 +234,17 @@ fn commit_batch(
             next = if answers.len() < MAX_BATCH { queue.try_recv().ok() } else { None };
         }
         if is_changed {
-            tables.finish()?;
+            transitions = Some(tables.finish()?);
         }
     }
     // A batch of refusals needs no commit.
-    if is_changed {
-        transaction.commit()?;
-    } else {
-        transaction.abort()?;
+    match transitions {
+        Some(transitions) => {
+            let began = Instant::now();
+            transaction.commit()?;
+            metrics.committed(began.elapsed(), answers.len(), &transitions);
+        }
+        None => transaction.abort()?,
     }
     Ok(answers)
 }

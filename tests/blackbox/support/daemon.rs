@@ -172,7 +172,16 @@ impl Daemon {
 
     /// Where it receives webhooks.
     pub fn webhooks(&self) -> String {
-        let line: serde_json::Value = serde_json::from_str(&self.line("\"serving webhooks\"")).unwrap();
+        self.address("\"serving webhooks\"")
+    }
+
+    /// Where it is watched.
+    pub fn ops(&self) -> String {
+        self.address("\"showing health and metrics\"")
+    }
+
+    fn address(&self, message: &str) -> String {
+        let line: serde_json::Value = serde_json::from_str(&self.line(message)).unwrap();
         line["address"].as_str().unwrap().to_owned()
     }
 

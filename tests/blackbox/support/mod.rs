@@ -95,6 +95,7 @@ insecure = true
 
 [http]
 webhooks = "127.0.0.1:0"
+ops = "127.0.0.1:0"
 
 [store]
 path = "cairld.redb"

@@ -5,12 +5,13 @@ use crate::daemon::config::document::Document;
 
 const TEXT: &str = include_str!("../../../../docs/cairld.toml");
 /// Keys that have no default; what is commented out is an example.
-const WITHOUT_DEFAULT: [&str; 13] = [
+const WITHOUT_DEFAULT: [&str; 14] = [
     "tcp",
     "tls.cert_file",
     "tls.key_file",
     "tls.client_ca_file",
     "webhooks",
+    "ops",
     "api_key_file",
     "issuer",
     "ca_file",

@@ -256,7 +256,11 @@ fn names_are_unique() {
 fn sections() {
     let host = Host::new();
     for (end, key, words) in [
-        ("[http]\nops = \"127.0.0.1:9464\"", "http.ops", "ask the gRPC health service"),
+        (
+            "[http]\nwebhooks = \"127.0.0.1:9464\"\nops = \"127.0.0.1:9464\"",
+            "http.ops",
+            "each needs an address of its own",
+        ),
         ("[http]\nwebhooks = \"localhost:8980\"", "http.webhooks", "an IP address and a port"),
         ("[http]\nwebhooks = 8980", "http.webhooks", "must be a string in quotes"),
         ("[http]\nwebhook = \"x\"", "http.webhook", "did you mean `webhooks`?"),

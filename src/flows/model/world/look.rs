@@ -105,7 +105,7 @@ impl World {
                 }
             }
         }
-        let [counted, there] = life.store.open_sessions();
+        let [counted, there] = life.store.session_counts();
         if counted != there {
             return Err(format!("open sessions are counted as {counted:?}, and there are {there:?}"));
         }

@@ -1,8 +1,8 @@
 //! The embedded backend: the suite, its file, its keys, and a disk that fails.
 
 mod corrupt;
+mod counts;
 mod keys;
-mod pending;
 mod rotate;
 
 use redb::TableDefinition;

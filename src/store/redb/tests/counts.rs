@@ -91,7 +91,7 @@ async fn what_is_counted_is_what_there_is_across_crashes() {
                 drop(store);
                 store = open(&disk, seconds);
             }
-            let [counted, there] = store.open_sessions();
+            let [counted, there] = store.session_counts();
             assert_eq!(counted, there, "seed {seed}, step {step}");
             let all = there.get("").copied().unwrap_or_default();
             most = most.max(all);
@@ -112,15 +112,16 @@ async fn a_file_without_counts_is_counted_when_it_is_opened() {
     drop(store);
     let database = Database::open(folder.path()).unwrap();
     let transaction = database.begin_write().unwrap();
-    assert!(transaction.delete_table(tables::OPEN_SESSIONS_TABLE).unwrap());
+    assert!(transaction.delete_table(tables::COUNTS_TABLE).unwrap());
     transaction.commit().unwrap();
     drop(database);
     let (tell, told) = std::sync::mpsc::channel();
     let [counted, there] =
-        folder.try_open_telling(&[1], move |step| tell.send(step).unwrap()).unwrap().open_sessions();
+        folder.try_open_telling(&[1], move |step| tell.send(step).unwrap()).unwrap().session_counts();
     assert_eq!(told.try_iter().collect::<Vec<_>>(), [Opening::BringingUp], "it may take a while");
     assert_eq!(counted, there);
-    let expected = [("", 4), ("checkout", 2), ("other", 2)].map(|(caller, count)| (caller.to_owned(), count));
+    let expected = [("", 4), ("checkout", 2), ("other", 2), ("\0pending", 4), ("\0cancelled", 1)]
+        .map(|(caller, count)| (caller.to_owned(), count));
     assert_eq!(counted, expected.into());
 }
 
@@ -139,6 +140,6 @@ async fn a_session_that_does_not_open_counts_until_it_is_removed() {
     store.start(at(5_500), capped(2, 5_500)).await.expect_err("it counts");
     assert_eq!(store.sweep(at(5_500)).await.unwrap().removed, 1);
     store.start(at(5_500), capped(2, 5_500)).await.expect("it is gone");
-    let [counted, there] = store.open_sessions();
+    let [counted, there] = store.session_counts();
     assert_eq!(counted, there);
 }
