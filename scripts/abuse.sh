@@ -8,19 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-tools=${CAIRLD_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/cairld-tools}
-here=tests/abuse
-key=$(cat $here/requirements.txt <(python3 --version) | sha256sum | cut -c 1-12)
-venv=$tools/abuse-python-$key
-if ! "$venv/bin/python" -c 'import hpack, hyperframe' 2>/dev/null; then
-  mkdir -p "$tools"
-  part=$(mktemp -d "$tools/.abuse-python-XXXXXX")
-  # A folder has its name only once it is whole. Nothing here minds that it moves: no script of it is run.
-  { python3 -m venv "$part" && "$part/bin/python" -m pip install --quiet -r $here/requirements.txt; } ||
-    { rm -rf "$part"; echo "abuse: the packages of Python could not be installed" >&2; exit 1; }
-  rm -rf "$venv"
-  mv -T "$part" "$venv"
-fi
+python=$(scripts/python.sh tests/abuse/requirements.txt)
 ulimit -n "$(ulimit -Hn)" || true
 cargo build --quiet --locked --bins
-exec timeout 300 "$venv/bin/python" -B $here/main.py "${CARGO_TARGET_DIR:-target}/debug" "$@"
+exec timeout 300 "$python" -B tests/abuse/main.py "${CARGO_TARGET_DIR:-target}/debug" "$@"

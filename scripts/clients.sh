@@ -10,7 +10,6 @@ cd "$(dirname "$0")/.."
 # Where Go installs itself, for shells whose profile has not been told.
 PATH=$PATH:/usr/local/go/bin
 
-tools=${CAIRLD_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/cairld-tools}
 work=$(mktemp -d)
 
 say() {
@@ -32,25 +31,14 @@ need() {
 # For each language: prepare_… installs and generates what its program needs, run_… runs it.
 
 prepare_python() {
-  need python3 sha256sum
-  local here=examples/clients/python key part
-  key=$(cat $here/requirements.txt <(python3 --version) | sha256sum | cut -c 1-12)
-  venv=$tools/clients-python-$key
-  if ! "$venv/bin/python" -c 'import grpc_tools' 2>/dev/null; then
-    mkdir -p "$tools"
-    part=$(mktemp -d "$tools/.clients-python-XXXXXX")
-    # A folder has its name only once it is whole. Nothing here minds that it moves: no script of it is run.
-    { python3 -m venv "$part" && "$part/bin/python" -m pip install --quiet -r $here/requirements.txt; } ||
-      { rm -rf "$part"; fail "the packages of Python could not be installed"; }
-    rm -rf "$venv"
-    mv -T "$part" "$venv"
-  fi
-  "$venv/bin/python" -m grpc_tools.protoc -I proto --python_out=$here --pyi_out=$here --grpc_python_out=$here \
+  local here=examples/clients/python
+  python=$(scripts/python.sh $here/requirements.txt)
+  "$python" -m grpc_tools.protoc -I proto --python_out=$here --pyi_out=$here --grpc_python_out=$here \
     proto/cairld/v1/*.proto
 }
 
 run_python() {
-  "$venv/bin/python" examples/clients/python/main.py "$@"
+  "$python" examples/clients/python/main.py "$@"
 }
 
 prepare_node() {

@@ -17,6 +17,8 @@ use crate::domain::{Reason, Refusal};
 pub(super) const REASON_TRAILER: &str = "cairld-reason";
 const RETRYABLE_TRAILER: &str = "cairld-retryable";
 const REMEDY_TRAILER: &str = "cairld-remedy";
+/// What gRPC's own retries obey (gRFC A6): after so many milliseconds; a negative number means never.
+const PUSHBACK_TRAILER: &str = "grpc-retry-pushback-ms";
 /// The domain of every `ErrorInfo`.
 const DOMAIN: &str = "cairld";
 /// Most bytes that the trailers of a status may take: half of what the most careful client takes by default.
@@ -60,7 +62,7 @@ fn build(refusal: &Refusal) -> Status {
         code(reason),
         message(refusal),
         details,
-        trailers(reason, entry.remedy),
+        trailers(refusal, entry.remedy),
     )
 }
 
@@ -141,8 +143,21 @@ fn retry_delay(refusal: &Refusal) -> Duration {
     asked.unwrap_or(Duration::from_secs(usual))
 }
 
-fn trailers(reason: Reason, remedy: &str) -> MetadataMap {
+/// After how many milliseconds a library may repeat the call by itself; none for what is not to be repeated. What the provider
+/// brought about has been tried again here already, and the code's attempts are counted: whether to go on is its caller's.
+fn pushback(refusal: &Refusal) -> Option<String> {
+    let reason = refusal.reason;
+    let is_the_providers = matches!(reason, Reason::ProviderError | Reason::ProviderUnreachable);
+    let pause = if is_the_providers { "-1".to_owned() } else { retry_delay(refusal).as_millis().to_string() };
+    reason.is_retryable().then_some(pause)
+}
+
+fn trailers(refusal: &Refusal, remedy: &str) -> MetadataMap {
+    let reason = refusal.reason;
     let mut trailers = MetadataMap::new();
+    if let Some(pushback) = pushback(refusal).and_then(|pushback| MetadataValue::try_from(pushback).ok()) {
+        trailers.insert(PUSHBACK_TRAILER, pushback);
+    }
     let remedy = utf8_percent_encode(remedy, IN_TRAILER).to_string();
     let retryable = if reason.is_retryable() { "true" } else { "false" };
     for (key, value) in
@@ -270,6 +285,18 @@ mod tests {
             prop_assert_eq!(status.get_details_retry_info().is_some(), refusal.reason.is_retryable());
             let fields = status.get_details_bad_request().map_or(0, |bad| bad.field_violations.len());
             prop_assert_eq!(fields > 0, !refusal.violations.is_empty(), "the first violation always stays");
+        }
+    }
+
+    #[test]
+    fn libraries_repeat_after_the_same_pause_and_never_what_was_repeated_here() {
+        for reason in Reason::ALL {
+            let refusal = Refusal { retry_after: Some(Duration::from_millis(1500)), ..(*reason).into() };
+            let status = status(&refusal);
+            let pushback = status.metadata().get(PUSHBACK_TRAILER).map(|value| value.to_str().unwrap());
+            let is_the_providers = ["PROVIDER_ERROR", "PROVIDER_UNREACHABLE"].contains(&reason.as_str());
+            let expected = if is_the_providers { "-1" } else { "1500" };
+            assert_eq!(pushback, reason.is_retryable().then_some(expected), "{reason}");
         }
     }
 

@@ -389,6 +389,10 @@ impl Store for RedbStore {
 
     async fn ended(&self) -> String {
         self.writer.ended().await;
-        "the store's writer thread has ended".to_owned()
+        let path = self.path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default();
+        match self.writer.latch().reason() {
+            Some(why) => format!("{path}a write failed ({why}); make room on its disk, or mend it"),
+            None => format!("{path}the writer thread has ended"),
+        }
     }
 }
