@@ -257,8 +257,9 @@ async fn a_failed_commit_latches() {
     disk.mend();
     let latched = store.start(at(0), new_session(0, 3)).await.unwrap_err();
     assert!(matches!(latched, StoreError::Unavailable(_)), "until it is opened again: {latched}");
-    assert!(store.status().unwritable.is_some(), "the reason is kept");
-    assert!(store.ended().await.contains("writer"), "and the process is told to end");
+    let reason = store.status().unwritable.expect("the reason is kept");
+    let ended = store.ended().await;
+    assert!(ended.contains("a write failed") && ended.contains(&reason), "the process is told to end: {ended}");
 }
 
 #[tokio::test]
