@@ -30,9 +30,10 @@ impl From<RunError> for Failure {
             RunError::Store(OpenError::InUse { .. }) => ExitCode::TempFail,
             RunError::Store(OpenError::WrongKey { .. } | OpenError::NewerSchema { .. })
             | RunError::Provider(_) => ExitCode::Config,
-            RunError::Store(OpenError::Damaged { .. } | OpenError::Io { .. }) | RunError::StoreEnded(_) => {
-                ExitCode::IoErr
-            }
+            RunError::Store(
+                OpenError::Damaged { .. } | OpenError::BadBackup { .. } | OpenError::Io { .. },
+            )
+            | RunError::StoreEnded(_) => ExitCode::IoErr,
             RunError::Listener(_) => ExitCode::OsErr,
             RunError::Internal(_) => ExitCode::Software,
         };

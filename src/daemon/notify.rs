@@ -27,6 +27,7 @@ pub(super) fn opening(step: Opening) {
 fn describe(step: Opening) -> String {
     match step {
         Opening::Repairing { percent } => format!("putting the store in order after a crash: {percent} %"),
+        Opening::Restoring { percent } => format!("restoring a backup: {percent} %"),
         Opening::BringingUp => "bringing the store of an older version up to this one".to_owned(),
     }
 }

@@ -181,6 +181,15 @@ impl Budget {
         Self { closed: Some(Closure { since: now, span: HOLD }), ..Self::default() }
     }
 
+    /// The store was restored from a backup: what was sent since it was made is not known. Closed for as long as that can
+    /// matter, or longer where the provider said so.
+    pub fn restored(&mut self, now: Moment) {
+        self.restarted(now);
+        if self.closed_for(now).is_none_or(|left| left < HOLD) {
+            self.closed = Some(Closure { since: now, span: HOLD });
+        }
+    }
+
     /// Takes a slot for a request that is about to be sent, and that will be answered or given up within `patience`.
     ///
     /// # Errors

@@ -87,6 +87,8 @@ happenings! {
     TokenRevoked = 17 "token_revoked",
     /// Telling the provider of a revoked token has ended.
     RevocationEnded = 18 "revocation_ended",
+    /// The store was restored from a backup in which the session had not ended.
+    Restored = 19 "restored",
 }
 
 /// One thing that happened, or several alike that followed one another.

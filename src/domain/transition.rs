@@ -4,6 +4,7 @@
 //! it was. A terminal session never reopens, whatever arrives in whatever order.
 
 mod caller;
+mod restored;
 
 use std::time::Duration;
 

@@ -4,6 +4,7 @@
 //! asks the domain's transition, writes, and answers only when that is durable. What a caller read before serves to
 //! refuse early, nothing more.
 
+mod care;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 pub use self::{
+    care::{BACKUP_MAGIC, BackupPiece, Care, Checked, CompactError, Compacted},
     inbox::{
         Consumer, ConsumerStatus, Event, EventFilter, EventLimits, EventPage, Inbox, Ingested, NewEvent,
         TrimTerms, Trimmed,
@@ -257,7 +259,7 @@ pub struct StoreStatus {
 /// A method that answers with an error has written nothing, except that after [`StoreError::Unavailable`] a fact may or
 /// may not have come about; the store then takes no more writes.
 #[async_trait]
-pub trait Store: Inbox {
+pub trait Store: Inbox + Care {
     /// A new session exists; with a known request id and the same arguments, the session that it made before.
     ///
     /// # Errors

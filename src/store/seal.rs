@@ -236,6 +236,7 @@ pub(super) enum Purpose {
     InnerId = 9,
     Budget = 10,
     WebhookSecret = 11,
+    Backup = 12,
 }
 
 impl fmt::Debug for IndexKey {

@@ -204,3 +204,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_restored_budget_is_closed_for_a_minute_or_as_long_as_the_provider_said() {
+    let told =
+        |span| Budget { closed: Some(Closure { since: at(0), span: seconds(span) }), ..Budget::default() };
+    for (mut budget, closed_for) in
+        [(Budget::default(), HOLD), (told(30), HOLD), (told(600), seconds(600) - Duration::from_millis(1))]
+    {
+        budget.restored(at(1));
+        let refused = budget.take(at(1), &terms(30)).unwrap_err();
+        assert_eq!(refused.closed_for, Some(closed_for));
+    }
+    let mut budget = Budget::default();
+    budget.take(at(0), &terms(1)).unwrap();
+    budget.restored(in_boot(2, 5_000));
+    budget.take(in_boot(2, 65_000), &terms(1)).unwrap_err();
+    budget.take(in_boot(2, 65_001), &terms(1)).unwrap();
+}

@@ -55,6 +55,15 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     // The session, and where it stands.
     Entry {
+        becomes: Becomes::Indeterminate,
+        ..own(
+            Reason::OutcomeUnknown,
+            "The store was restored from a backup in which this session had not ended: what became of it since is not known.",
+            "Call StartAuthorization again. If the user says that it had succeeded, it had, before the restore: its claims \
+             went to whoever completed it, and are not here.",
+        )
+    },
+    Entry {
         becomes: Becomes::Expired,
         ..own(
             Reason::SessionExpired,

@@ -58,7 +58,7 @@ impl Session {
     }
 
     /// A held token leaves the session: from here on nobody can read it there.
-    fn give_token_up(&mut self) -> Option<Revocation> {
+    pub(super) fn give_token_up(&mut self) -> Option<Revocation> {
         let TokenStanding::Held { token, since, life } = &self.token else { return None };
         let (client, token) = (self.client.clone(), token.clone());
         let revocation = Revocation { session: self.id, client, token, since: *since, life: *life };

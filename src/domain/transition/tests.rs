@@ -1,6 +1,7 @@
 //! The state machine under every event in every place, and under random orders of events.
 
 mod orders;
+mod restored;
 mod table;
 
 use super::*;

@@ -16,6 +16,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use tokio::sync::{oneshot, watch};
 
 use super::{
@@ -29,9 +30,10 @@ use crate::{
         QueryEnd, Revocation, RevocationEnd, Session, SessionId, Timestamp, Viewer,
     },
     store::{
-        Admitted, Consumer, ConsumerStatus, EventFilter, EventPage, Inbox, Ingested, KeyRing, KeysError,
-        LiveSessions, Lookup, NewEvent, NewSession, RedbStore, Rotation, Slot, Started, Store, StoreError,
-        StoreMetrics, StoreStatus, Swept, Take, Took, TrimTerms, Trimmed, disk::Disk,
+        Admitted, BackupPiece, Care, Checked, CompactError, Compacted, Consumer, ConsumerStatus, EventFilter,
+        EventPage, Inbox, Ingested, KeyRing, KeysError, LiveSessions, Lookup, NewEvent, NewSession,
+        RedbStore, Rotation, Slot, Started, Store, StoreError, StoreMetrics, StoreStatus, Swept, Take, Took,
+        TrimTerms, Trimmed, disk::Disk,
     },
 };
 
@@ -468,5 +470,23 @@ impl Inbox for Turnstile {
 
     fn arrivals(&self, client: &ClientName) -> watch::Receiver<()> {
         self.inner.arrivals(client)
+    }
+}
+
+#[async_trait]
+impl Care for Turnstile {
+    fn backup(&self, now: Moment) -> Result<BoxStream<'static, Result<BackupPiece, StoreError>>, StoreError> {
+        self.inner.backup(now)
+    }
+
+    fn check(&self) -> Result<BoxStream<'static, Result<Checked, StoreError>>, StoreError> {
+        self.inner.check()
+    }
+
+    async fn compact(
+        &self,
+        is_stopping: Box<dyn Fn() -> bool + Send + Sync>,
+    ) -> Result<Compacted, CompactError> {
+        self.inner.compact(is_stopping).await
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prost::Message;
 
-use super::{super::StoreError, Damage, moment, read_moment, stored};
+use super::{super::StoreError, BUDGETS, Damage, moment, read_moment, stored};
 use crate::domain::{Budget, Closure, HeldSlot, SlotId, millis};
 
 pub(crate) fn encode_budget(budget: &Budget) -> Vec<u8> {
@@ -23,7 +23,7 @@ pub(crate) fn encode_budget(budget: &Budget) -> Vec<u8> {
 }
 
 pub(crate) fn decode_budget(key: &[u8; 32], bytes: &[u8]) -> Result<Budget, StoreError> {
-    read_budget(bytes).map_err(|damage| damage.of("budgets", key))
+    read_budget(bytes).map_err(|damage| damage.of(BUDGETS, key))
 }
 
 fn read_budget(bytes: &[u8]) -> Result<Budget, Damage> {

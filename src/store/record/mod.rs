@@ -51,6 +51,11 @@ pub(super) const EVENTS: &str = "events";
 pub(super) const DIGESTS: &str = "digests";
 pub(super) const CONSUMERS: &str = "consumers";
 pub(super) const META: &str = "meta";
+pub(super) const CODES: &str = "codes";
+pub(super) const PROVIDER_SESSIONS: &str = "provider_sessions";
+pub(super) const BUDGETS: &str = "budgets";
+pub(super) const INBOX_SPANS: &str = "inbox_spans";
+pub(super) const SESSION_COUNTS: &str = "session_counts";
 
 /// A session as it is stored: with the key of its row in `requests`, which the domain does not know.
 #[derive(Debug)]
@@ -84,7 +89,7 @@ pub(super) fn decode_link(key: &[u8; 32], bytes: &[u8]) -> Result<Link, StoreErr
         let record = stored::ProviderSessionRecord::decode(bytes)?;
         Ok(Link { session: SessionId::from_bytes(fixed(&record.session)?), owned: record.owned })
     };
-    decode().map_err(|damage: Damage| damage.of("provider_sessions", key))
+    decode().map_err(|damage: Damage| damage.of(PROVIDER_SESSIONS, key))
 }
 
 /// Writes and reads records: knows the keys.
@@ -95,7 +100,7 @@ pub(super) struct Codec {
 }
 
 /// Why a record does not open.
-enum Damage {
+pub(super) enum Damage {
     Seal(SealError),
     Form(&'static str),
 }
@@ -207,11 +212,21 @@ impl Codec {
     }
 }
 
-fn moment(moment: Moment) -> stored::Moment {
+/// A moment that is a row by itself.
+pub(super) fn encode_moment(at: Moment) -> Vec<u8> {
+    moment(at).encode_to_vec()
+}
+
+/// Reads it; none where it is none.
+pub(super) fn decode_moment(bytes: &[u8]) -> Option<Moment> {
+    read_moment(stored::Moment::decode(bytes).ok()).ok()
+}
+
+pub(super) fn moment(moment: Moment) -> stored::Moment {
     stored::Moment { wall_ms: moment.wall.as_millis(), boot: moment.boot.boot, boot_ms: moment.boot.millis }
 }
 
-fn read_moment(moment: Option<stored::Moment>) -> Result<Moment, Damage> {
+pub(super) fn read_moment(moment: Option<stored::Moment>) -> Result<Moment, Damage> {
     let moment = moment.ok_or(Damage::Form("no moment"))?;
     Ok(Moment {
         wall: Timestamp::from_millis(moment.wall_ms),

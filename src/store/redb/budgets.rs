@@ -5,13 +5,16 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Sto
 use super::{
     super::{
         Slot, StoreError,
-        record::{Codec, decode_budget, encode_budget},
+        record::{Codec, decode_budget, decode_moment, encode_budget, encode_moment},
         seal::Purpose,
     },
     sessions::log_damage,
-    tables::{BUDGETS_TABLE, Change, OperationError, Outcome, Tables, database},
+    tables::{BUDGETS_TABLE, Change, META_TABLE, OperationError, Outcome, Tables, database},
 };
 use crate::domain::{Budget, BudgetTerms, Moment, Outlook, SlotEnd};
+
+/// The row of `meta` that says when the store was restored from a backup, for as long as budgets are closed for that.
+const RESTORED_ROW: &[u8] = b"restored";
 
 /// Key of a budget: whoever uses the same credential shares it.
 pub(super) fn budget_key(codec: &Codec, terms: &BudgetTerms) -> [u8; 32] {
@@ -26,7 +29,7 @@ pub(super) fn take(
     key: [u8; 32],
     terms: &BudgetTerms,
 ) -> Result<(Slot, Change), OperationError> {
-    let mut budget = stored(&tables.budgets, now, &key).map_err(database)?;
+    let mut budget = stored(&tables.budgets, &tables.meta, now, &key).map_err(database)?;
     let id = budget.take(now, terms).map_err(StoreError::BudgetSpent)?;
     Ok((Slot { budget: key, id }, Change::PutBudget(key, encode_budget(&budget))))
 }
@@ -43,7 +46,7 @@ pub(super) fn end(
     slot: Slot,
     end: SlotEnd,
 ) -> Result<Change, OperationError> {
-    let mut budget = stored(&tables.budgets, now, &slot.budget).map_err(database)?;
+    let mut budget = stored(&tables.budgets, &tables.meta, now, &slot.budget).map_err(database)?;
     budget.end(now, slot.id, end);
     Ok(Change::PutBudget(slot.budget, encode_budget(&budget)))
 }
@@ -60,16 +63,15 @@ pub(super) fn outlook(
         Err(TableError::TableDoesNotExist(_)) => return Ok(Budget::default().outlook(now, terms.limit)),
         opened => opened?,
     };
-    Ok(stored(&budgets, now, &key)?.outlook(now, terms.limit))
+    let meta = transaction.open_table(META_TABLE)?;
+    Ok(stored(&budgets, &meta, now, &key)?.outlook(now, terms.limit))
 }
 
 /// A new run begins: what an ended one had under way counts from now; what says nothing any more goes.
 pub(super) fn restart(store: &Database, now: Moment) -> Result<(), redb::Error> {
-    let is_there = match store.begin_read()?.open_table(BUDGETS_TABLE) {
-        Ok(budgets) => !budgets.is_empty()?,
-        Err(TableError::TableDoesNotExist(_)) => false,
-        Err(error) => return Err(error.into()),
-    };
+    let read = store.begin_read()?;
+    let is_there = !read.open_table(BUDGETS_TABLE)?.is_empty()?
+        || read.open_table(META_TABLE)?.get(RESTORED_ROW)?.is_some();
     if !is_there {
         return Ok(());
     }
@@ -78,6 +80,13 @@ pub(super) fn restart(store: &Database, now: Moment) -> Result<(), redb::Error> 
     {
         let mut tables = Tables::open(&transaction)?;
         let mut changes = Vec::new();
+        if let Some(mut budget) = never_used(&tables.meta)? {
+            budget.restarted(now);
+            changes.push(match budget.closed.filter(|_| !budget.is_idle(now)) {
+                Some(closure) => Change::PutMeta(RESTORED_ROW, encode_moment(closure.since)),
+                None => Change::RemoveMeta(RESTORED_ROW),
+            });
+        }
         for row in tables.budgets.iter()? {
             let (key, row) = row?;
             let key = key.value();
@@ -96,13 +105,37 @@ pub(super) fn restart(store: &Database, now: Moment) -> Result<(), redb::Error> 
     Ok(transaction.commit()?)
 }
 
+/// The store was restored from a backup now: closes all budgets, those included that it knows nothing of.
+pub(super) fn restored(tables: &Tables<'_>, now: Moment) -> Result<Vec<Change>, StorageError> {
+    let mut changes = vec![Change::PutMeta(RESTORED_ROW, encode_moment(now))];
+    for row in tables.budgets.iter()? {
+        let (key, row) = row?;
+        let key = key.value();
+        let mut budget = readable(now, &key, row.value());
+        budget.restored(now);
+        changes.push(Change::PutBudget(key, encode_budget(&budget)));
+    }
+    Ok(changes)
+}
+
 fn stored(
     budgets: &impl ReadableTable<[u8; 32], &'static [u8]>,
+    meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
     now: Moment,
     key: &[u8; 32],
 ) -> Result<Budget, StorageError> {
-    let row = budgets.get(key)?;
-    Ok(row.map_or_else(Budget::default, |row| readable(now, key, row.value())))
+    match budgets.get(key)? {
+        Some(row) => Ok(readable(now, key, row.value())),
+        None => Ok(never_used(meta)?.unwrap_or_default()),
+    }
+}
+
+/// What a budget begins as where the store was restored: what was sent before that is not known.
+fn never_used(
+    meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
+) -> Result<Option<Budget>, StorageError> {
+    let restored = meta.get(RESTORED_ROW)?;
+    Ok(restored.and_then(|row| decode_moment(row.value())).map(Budget::of_unknown_past))
 }
 
 /// A budget that does not open is as good as spent: nobody knows what was sent. It is closed until all of that is old.

@@ -37,7 +37,7 @@ pub(super) struct Moved {
 }
 
 /// The rows that a session which stands so counts in.
-fn rows_of(caller: &str, status: Status) -> Vec<String> {
+pub(super) fn rows_of(caller: &str, status: Status) -> Vec<String> {
     let mut rows = vec![row_of(status)];
     if is_open(status) {
         rows.extend([caller.to_owned(), ALL_OPEN.to_owned()]);
@@ -135,7 +135,7 @@ impl super::RedbStore {
 
         use super::tables::{COUNTS_TABLE, SESSIONS_TABLE};
         use crate::domain::SessionId;
-        let read = self.database.begin_read().unwrap();
+        let read = self.database.get().begin_read().unwrap();
         let (mut counted, mut there) = (BTreeMap::new(), BTreeMap::new());
         for row in read.open_table(COUNTS_TABLE).unwrap().iter().unwrap() {
             let (row, count) = row.unwrap();

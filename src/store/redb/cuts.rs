@@ -162,7 +162,7 @@ fn scenario() -> Vec<Step> {
 /// All that the store says: each row's key, and what it comes to where it opens.
 pub(super) async fn all_of(store: &RedbStore, seconds: u64) -> String {
     let mut all = String::new();
-    let read = store.database.begin_read().unwrap();
+    let read = store.database.get().begin_read().unwrap();
     for table in read.list_tables().unwrap() {
         let name = table.name().to_owned();
         let _ = writeln!(all, "{name}");

@@ -144,7 +144,7 @@ impl Inbox for RedbStore {
         after: u64,
         most: usize,
     ) -> Result<EventPage, StoreError> {
-        page(&self.database, &self.codec, viewer, filter, (after, most), Reading::Looking)
+        page(&self.database.get(), &self.codec, viewer, filter, (after, most), Reading::Looking)
     }
 
     async fn read_on(
@@ -154,7 +154,7 @@ impl Inbox for RedbStore {
         after: u64,
         most: usize,
     ) -> Result<EventPage, StoreError> {
-        page(&self.database, &self.codec, viewer, filter, (after, most), Reading::GoingOn)
+        page(&self.database.get(), &self.codec, viewer, filter, (after, most), Reading::GoingOn)
     }
 
     async fn open_consumer(&self, now: Moment, consumer: &Consumer) -> Result<u64, StoreError> {
@@ -173,7 +173,7 @@ impl Inbox for RedbStore {
     }
 
     async fn consumers(&self, client: &ClientName) -> Result<Vec<ConsumerStatus>, StoreError> {
-        consumers::status(&self.database, client)
+        consumers::status(&self.database.get(), client)
     }
 
     async fn delete_consumer(&self, consumer: &Consumer) -> Result<(), StoreError> {
@@ -186,13 +186,13 @@ impl Inbox for RedbStore {
         let marks: Vec<_> = in_force.iter().map(|secret| events::mark(&self.codec, secret)).collect();
         let useless = {
             let mut progress = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-            trim::find_digests(&self.database, &mut progress, now, &limits, &marks)?
+            trim::find_digests(&self.database.get(), &mut progress, now, &limits, &marks)?
         };
         if !useless.is_empty() {
             let changes = useless.into_iter().map(Change::RemoveDigest).collect();
             self.writer.write_surely(move |_| Ok(((), changes))).await?;
         }
-        if !trim::is_due(&self.database, &self.codec, now, &limits)? {
+        if !trim::is_due(&self.database.get(), &self.codec, now, &limits)? {
             return Ok(Trimmed::default());
         }
         let (codec, readers) = (Arc::clone(&self.codec), readers.clone());

@@ -1,16 +1,24 @@
 //! The embedded backend: one file, one writer, group commit.
 
+mod backup;
+mod beside;
+mod bites;
 mod budgets;
+mod check;
+mod compact;
 mod consumers;
 mod counts;
+mod current;
 #[cfg(test)]
 mod cuts;
 mod events;
+mod every;
 mod inbox;
 mod keys;
 mod latest;
 mod live;
 mod open;
+mod restore;
 mod revocations;
 mod rotate;
 mod sessions;
@@ -18,25 +26,31 @@ mod sweep;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod trim;
 mod watches;
 mod writer;
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, ReadableTableMetadata};
+use futures_util::stream::BoxStream;
+use redb::{ReadableDatabase, ReadableTableMetadata};
 use tokio::sync::watch;
 
 pub use self::open::{OpenError, Opening, Settings};
 #[cfg(test)]
 pub(super) use self::sessions::new_row;
 use self::{
+    backup::Backup,
+    beside::free_bytes,
     budgets::budget_key,
+    check::Check,
+    current::Current,
     latest::Latest,
     open::Opened,
     sessions::{Query, TakeBudget},
@@ -46,8 +60,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Admitted, KeyRing, KeysError, LiveSessions, Lookup, NewSession, Rotation, Slot, Started, Store,
-    StoreError, StoreMetrics, StoreStatus, Swept, Take, Took,
+    Admitted, BackupPiece, Care, Checked, CompactError, Compacted, KeyRing, KeysError, LiveSessions, Lookup,
+    NewSession, Rotation, Slot, Started, Store, StoreError, StoreMetrics, StoreStatus, Swept, Take, Took,
     record::{Codec, SCHEMA_VERSION, decode_link},
 };
 use crate::domain::{
@@ -60,7 +74,7 @@ use crate::domain::{
 pub struct RedbStore {
     // The writer goes first: its thread shares the database, which lets the file go with its last owner.
     writer: Writer,
-    database: Arc<Database>,
+    database: Arc<Current>,
     codec: Arc<Codec>,
     run: RunId,
     retention: Duration,
@@ -69,6 +83,8 @@ pub struct RedbStore {
     latest: Arc<Latest>,
     /// The file; none for a store in memory.
     path: Option<PathBuf>,
+    /// Memory for cached pages, bytes.
+    cache_bytes: usize,
     /// How far the sweep has come.
     sweep: Mutex<Progress>,
     /// The digest up to which those that are of no use any more have been looked for.
@@ -94,9 +110,9 @@ impl RedbStore {
         now: Moment,
         tell: impl Fn(Opening) + Clone + 'static,
     ) -> Result<Self, OpenError> {
-        let retention = settings.retention;
-        let (opened, path) = open::open_file(settings, now, tell)?;
-        Self::assemble(opened, run, retention, Some(path))
+        let (retention, cache_bytes) = (settings.retention, settings.cache_bytes);
+        let (opened, path) = open::open_file(settings, run, now, tell)?;
+        Ok(Self { cache_bytes, ..Self::assemble(opened, run, retention, Some(path))? })
     }
 
     /// [`RedbStore::open`] on another place to keep bytes.
@@ -118,7 +134,7 @@ impl RedbStore {
         path: Option<PathBuf>,
     ) -> Result<Self, OpenError> {
         let Opened { database, codec, newest } = opened;
-        let database = Arc::new(database);
+        let database = Arc::new(Current::new(database));
         let writer = Writer::start(Arc::clone(&database)).map_err(|error| OpenError::Io {
             path: path.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
             what: format!("the writer thread does not start: {error}"),
@@ -132,6 +148,7 @@ impl RedbStore {
             newest,
             latest: Arc::default(),
             path,
+            cache_bytes: 0,
             sweep: Mutex::default(),
             digests: Mutex::default(),
         })
@@ -140,7 +157,8 @@ impl RedbStore {
     /// Reads a session as it is stored; none where there is none.
     fn read(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         // The transaction outlives what is read through it: the writer must not free a page under a reader.
-        let transaction = self.database.begin_read().map_err(unreadable)?;
+        let database = self.database.get();
+        let transaction = database.begin_read().map_err(unreadable)?;
         let sessions = transaction.open_table(SESSIONS_TABLE).map_err(unreadable)?;
         let row = sessions.get(id.as_bytes()).map_err(unreadable)?;
         row.map(|row| self.codec.session(id, row.value()).map(|stored| stored.session)).transpose()
@@ -166,7 +184,8 @@ impl RedbStore {
     }
 
     fn read_link(&self, key: &[u8; 32]) -> Result<Option<SessionId>, StoreError> {
-        let transaction = self.database.begin_read().map_err(unreadable)?;
+        let database = self.database.get();
+        let transaction = database.begin_read().map_err(unreadable)?;
         let links = transaction.open_table(PROVIDER_SESSIONS_TABLE).map_err(unreadable)?;
         let row = links.get(key).map_err(unreadable)?;
         row.map(|row| decode_link(key, row.value()).map(|link| link.session)).transpose()
@@ -175,12 +194,6 @@ impl RedbStore {
 
 fn unreadable(error: impl Into<redb::Error>) -> StoreError {
     StoreError::Unavailable(error.into().to_string())
-}
-
-/// Room that is left in the file system of a file for who is not root.
-fn free_bytes(path: &Path) -> Option<u64> {
-    let system = rustix::fs::statvfs(path).ok()?;
-    system.f_bavail.checked_mul(system.f_frsize)
 }
 
 #[async_trait]
@@ -259,7 +272,7 @@ impl Store for RedbStore {
     }
 
     async fn revocations(&self, now: Moment) -> Result<Vec<Revocation>, StoreError> {
-        let mut queue = revocations::read(&self.database, &self.codec)?;
+        let mut queue = revocations::read(&self.database.get(), &self.codec)?;
         queue.sort_by_key(|revocation| revocation.left(now));
         Ok(queue)
     }
@@ -296,14 +309,14 @@ impl Store for RedbStore {
     }
 
     async fn outlook(&self, now: Moment, terms: &BudgetTerms) -> Result<Outlook, StoreError> {
-        budgets::outlook(&self.database, now, budget_key(&self.codec, terms), terms).map_err(unreadable)
+        budgets::outlook(&self.database.get(), now, budget_key(&self.codec, terms), terms).map_err(unreadable)
     }
 
     async fn sweep(&self, now: Moment) -> Result<Swept, StoreError> {
         let (codec, run) = (Arc::clone(&self.codec), self.run);
         let due = {
             let mut progress = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-            sweep::find(&self.database, &codec, &mut progress, now, run, self.retention)?
+            sweep::find(&self.database.get(), &codec, &mut progress, now, run, self.retention)?
         };
         if due.is_nothing() {
             return Ok(Swept { more: due.more, ..Swept::default() });
@@ -313,7 +326,7 @@ impl Store for RedbStore {
 
     async fn live_sessions(&self, now: Moment, after: Option<SessionId>) -> Result<LiveSessions, StoreError> {
         let progress = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-        live::read(&self.database, &self.codec, &progress, (self.latest.after(now), self.run), after)
+        live::read(&self.database.get(), &self.codec, &progress, (self.latest.after(now), self.run), after)
     }
 
     async fn use_keys(&self, ring: KeyRing) -> Result<(), KeysError> {
@@ -325,7 +338,7 @@ impl Store for RedbStore {
         let ring = self.codec.keys.ring();
         let target = ring.first();
         let mut rotation = if rotation.target == Some(target) { rotation } else { Rotation::to(target) };
-        let bite = rotate::find(&self.database, &ring, &mut rotation)?;
+        let bite = rotate::find(&self.database.get(), &ring, &mut rotation)?;
         if !bite.is_empty() {
             let codec = Arc::clone(&self.codec);
             let write = self.writer.write_surely(move |tables| rotate::apply(tables, &codec, target, bite));
@@ -354,9 +367,10 @@ impl Store for RedbStore {
 
     fn status(&self) -> StoreStatus {
         let count = || -> Result<_, redb::Error> {
-            let read = self.database.begin_read()?;
+            let database = self.database.get();
+            let read = database.begin_read()?;
             let sessions = read.open_table(SESSIONS_TABLE)?.len()?;
-            let events = inbox::spans(&self.database)?.into_iter().map(|(_, (.., events))| events).sum();
+            let events = inbox::spans(&database)?.into_iter().map(|(_, (.., events))| events).sum();
             let by_status = counts::by_status(&read.open_table(COUNTS_TABLE)?)?;
             Ok((sessions, by_status, events, read.open_table(REVOCATIONS_TABLE)?.len()?))
         };
@@ -393,6 +407,27 @@ impl Store for RedbStore {
         match self.writer.latch().reason() {
             Some(why) => format!("{path}a write failed ({why}); make room on its disk, or mend it"),
             None => format!("{path}the writer thread has ended"),
+        }
+    }
+}
+
+#[async_trait]
+impl Care for RedbStore {
+    fn backup(&self, now: Moment) -> Result<BoxStream<'static, Result<BackupPiece, StoreError>>, StoreError> {
+        Ok(Backup::begin(self.database.get(), Arc::clone(&self.codec), now)?.pieces())
+    }
+
+    fn check(&self) -> Result<BoxStream<'static, Result<Checked, StoreError>>, StoreError> {
+        Ok(Check::begin(self.database.get(), Arc::clone(&self.codec))?.parts())
+    }
+
+    async fn compact(
+        &self,
+        is_stopping: Box<dyn Fn() -> bool + Send + Sync>,
+    ) -> Result<Compacted, CompactError> {
+        match &self.path {
+            Some(path) => compact::compact(self, path, is_stopping).await,
+            None => Ok(Compacted::default()),
         }
     }
 }

@@ -11,11 +11,13 @@ use super::{
         record::{Codec, META, SCHEMA_VERSION},
         seal::{IndexKey, KeyRing, Place, SealError},
     },
-    budgets,
+    beside::Beside,
+    budgets, compact,
     keys::{self, INDEX_KEY_ROW, InUse, KEYS_ROW},
+    restore,
     tables::{COUNTS_TABLE, META_TABLE, SESSIONS_TABLE, Tables},
 };
-use crate::domain::{Moment, SessionId, Timestamp};
+use crate::domain::{Moment, RunId, SessionId, Timestamp};
 
 const SCHEMA_ROW: &[u8] = b"schema_version";
 
@@ -38,6 +40,11 @@ pub enum Opening {
     /// The file is put in order after a crash in the midst of growing.
     Repairing {
         /// How much of it is done.
+        percent: u8,
+    },
+    /// A backup stands in the store's place, and is made a store.
+    Restoring {
+        /// How much of it is read.
         percent: u8,
     },
     /// What an older program wrote is brought to the form of this one.
@@ -80,6 +87,16 @@ pub enum OpenError {
         /// What is wrong.
         what: String,
     },
+    /// What stands in the store's place is a backup, and not whole, or not of this store.
+    #[error(
+        "{path}: this backup cannot be restored: {what}; nothing was changed, put another one in its place"
+    )]
+    BadBackup {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        what: String,
+    },
     /// The operating system refuses.
     #[error("{path}: {what}; check that the folder exists, belongs to the daemon's user and has free space")]
     Io {
@@ -100,6 +117,7 @@ pub(super) struct Opened {
 /// Opens the file.
 pub(super) fn open_file(
     settings: Settings,
+    run: RunId,
     now: Moment,
     tell: impl Fn(Opening) + Clone + 'static,
 ) -> Result<(Opened, PathBuf), OpenError> {
@@ -111,16 +129,23 @@ pub(super) fn open_file(
         Some(0) => return Err(OpenError::Damaged { path: shown, what: "an empty file".to_owned() }),
         Some(_) => {}
     }
+    let io = |error: std::io::Error| OpenError::Io { path: shown.clone(), what: error.to_string() };
+    if found.is_some() && restore::is_backup(&path).map_err(io)? {
+        return Ok((restore::restore(&path, keys, cache_bytes, (now, run), tell)?, path));
+    }
     // What is secret in it is sealed; who uses the daemon, and when, is nobody else's business either.
     let private = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-    private.map_err(|error| OpenError::Io { path: shown.clone(), what: error.to_string() })?;
+    private.map_err(io)?;
     let mut builder = builder(cache_bytes);
     let repairing = tell.clone();
     builder.set_repair_callback(move |repair| {
         repairing(Opening::Repairing { percent: percent(repair.progress()) })
     });
     let database = builder.create(&path).map_err(|error| explain(&shown, error))?;
-    Ok((prepare(database, keys, now, &shown, tell)?, path))
+    let opened = prepare(database, keys, now, &shown, tell)?;
+    // A copy that was cut off is of no use to anybody.
+    Beside::clean_up(&path, compact::KIND).map_err(io)?;
+    Ok((opened, path))
 }
 
 /// Opens another place to keep bytes, for tests that make it fail.
@@ -139,7 +164,7 @@ fn percent(progress: f64) -> u8 {
     (progress.clamp(0.0, 1.0) * 100.0) as u8
 }
 
-fn builder(cache_bytes: usize) -> Builder {
+pub(super) fn builder(cache_bytes: usize) -> Builder {
     let mut builder = Builder::new();
     // redb counts the bytes of the pages alone. Measured, a page in the cache takes 1.6 times that of the process's memory,
     // and memory is what the configuration speaks of.
@@ -160,7 +185,7 @@ fn explain(path: &str, error: DatabaseError) -> OpenError {
     OpenError::Damaged { path, what }
 }
 
-fn prepare(
+pub(super) fn prepare(
     database: Database,
     ring: KeyRing,
     now: Moment,

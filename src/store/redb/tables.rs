@@ -7,11 +7,12 @@ use super::{
         Consumer, StoreError,
         metrics::Transition,
         record::{
-            CONSUMERS, Codec, DIGESTS, EVENTS, META, REQUESTS, REVOCATIONS, SESSIONS, SealedTable,
-            StoredSession,
+            BUDGETS, CODES, CONSUMERS, Codec, DIGESTS, EVENTS, INBOX_SPANS, META, PROVIDER_SESSIONS,
+            REQUESTS, REVOCATIONS, SESSION_COUNTS, SESSIONS, SealedTable, StoredSession,
         },
     },
     counts::Moved,
+    touched::Touched,
     watches::Subject,
 };
 use crate::domain::{ClientName, Reason, SessionId, Viewer};
@@ -20,16 +21,16 @@ use crate::domain::{ClientName, Reason, SessionId, Viewer};
 /// Session id → `SessionRecord`. Ids follow time, so the order of the table is the order of expiry.
 pub(super) const SESSIONS_TABLE: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new(SESSIONS);
 /// Keyed hash of a code → the session it was presented with: the code-use marker.
-pub(super) const CODES_TABLE: TableDefinition<'_, [u8; 32], [u8; 16]> = TableDefinition::new("codes");
+pub(super) const CODES_TABLE: TableDefinition<'_, [u8; 32], [u8; 16]> = TableDefinition::new(CODES);
 /// Keyed hash of client and provider session id → `ProviderSessionRecord`.
 pub(super) const PROVIDER_SESSIONS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> =
-    TableDefinition::new("provider_sessions");
+    TableDefinition::new(PROVIDER_SESSIONS);
 /// Keyed hash of caller, client and request id → `RequestRecord`, sealed.
 pub(super) const REQUESTS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new(REQUESTS);
 /// Id of the session that gave it up → `RevocationRecord`, sealed: a token that is to be revoked.
 pub(super) const REVOCATIONS_TABLE: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new(REVOCATIONS);
 /// Keyed hash of kind and credential → `BudgetRecord`.
-pub(super) const BUDGETS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("budgets");
+pub(super) const BUDGETS_TABLE: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new(BUDGETS);
 /// [`event_key`] → `EventRecord`.
 pub(super) const EVENTS_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(EVENTS);
 /// Keyed hash of client and body → `DigestRecord`: what proves that a webhook is a duplicate.
@@ -42,9 +43,9 @@ pub(super) const CONSUMERS_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefin
 /// Keyed hash of client and inner id → sequence number of the first event that had it.
 pub(super) const INNER_IDS_TABLE: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("inner_ids");
 /// Client name → its [`InboxSpan`].
-pub(super) const INBOXES_TABLE: TableDefinition<'_, &[u8], InboxSpan> = TableDefinition::new("inbox_spans");
+pub(super) const INBOXES_TABLE: TableDefinition<'_, &[u8], InboxSpan> = TableDefinition::new(INBOX_SPANS);
 /// What [`super::counts`] counts.
-pub(super) const COUNTS_TABLE: TableDefinition<'_, &[u8], u64> = TableDefinition::new("session_counts");
+pub(super) const COUNTS_TABLE: TableDefinition<'_, &[u8], u64> = TableDefinition::new(SESSION_COUNTS);
 /// What concerns the file as a whole.
 pub(super) const META_TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(META);
 
@@ -75,6 +76,13 @@ pub(super) fn event_key(client: &ClientName, sequence: u64) -> Vec<u8> {
     [client.as_str().as_bytes(), &[0], &sequence.to_be_bytes()].concat()
 }
 
+/// Reads the key of an event; none where it is none.
+pub(super) fn read_event_key(key: &[u8]) -> Option<(ClientName, u64)> {
+    let (client, sequence) = key.split_last_chunk::<8>()?;
+    let client = std::str::from_utf8(client.strip_suffix(&[0])?).ok()?;
+    Some((ClientName::parse(client).ok()?, u64::from_be_bytes(*sequence)))
+}
+
 impl Change {
     /// What may be watched and is not what it was.
     pub(super) fn subject(&self) -> Option<Subject> {
@@ -103,6 +111,7 @@ impl Change {
             | Self::PutConsumer(..)
             | Self::RemoveConsumer(_)
             | Self::PutMeta(..)
+            | Self::RemoveMeta(_)
             | Self::Reseal(..) => None,
         }
     }
@@ -149,6 +158,8 @@ pub(super) struct Tables<'t> {
     /// As they were before this transaction; [`Tables::finish`] writes down what has moved.
     pub(super) counts: Table<'t, &'static [u8], u64>,
     pub(super) moved: Moved,
+    /// Where what is written is noted, while a copy of the database is made.
+    pub(super) touched: Option<Touched>,
 }
 
 /// One change of one row. An operation reads, decides, and returns its changes as a whole: what is refused on the way has
@@ -179,6 +190,7 @@ pub(super) enum Change {
     PutConsumer(Vec<u8>, Vec<u8>),
     RemoveConsumer(Vec<u8>),
     PutMeta(&'static [u8], Vec<u8>),
+    RemoveMeta(&'static [u8]),
     /// The row is the same but for its seal.
     Reseal(SealedTable, Vec<u8>, Vec<u8>),
 }
@@ -201,6 +213,7 @@ impl<'t> Tables<'t> {
             meta: transaction.open_table(META_TABLE)?,
             counts: transaction.open_table(COUNTS_TABLE)?,
             moved: Moved::default(),
+            touched: None,
         })
     }
 
@@ -227,11 +240,14 @@ impl<'t> Tables<'t> {
     }
 
     /// Writes down what is kept up to the end of a transaction that changes something; answers what became of sessions in it.
-    pub(super) fn finish(mut self) -> Result<Vec<Transition>, StorageError> {
+    pub(super) fn finish(&mut self) -> Result<Vec<Transition>, StorageError> {
         std::mem::take(&mut self.moved).write(&mut self.counts)
     }
 
     pub(super) fn apply(&mut self, change: Change) -> Result<(), StorageError> {
+        if let Some(touched) = &mut self.touched {
+            touched.note(&change);
+        }
         match change {
             Change::PutSession(id, record) => {
                 let before = self.sessions.insert(id.as_bytes(), record.as_slice())?;
@@ -274,6 +290,7 @@ impl<'t> Tables<'t> {
             }
             Change::Reseal(table, key, row) => self.put_resealed(table, &key, &row)?,
             Change::PutMeta(row, value) => drop(self.meta.insert(row, value.as_slice())?),
+            Change::RemoveMeta(row) => drop(self.meta.remove(row)?),
         }
         Ok(())
     }

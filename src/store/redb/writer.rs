@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use redb::{Database, StorageError};
+use redb::StorageError;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -18,7 +18,9 @@ use tokio::{
 
 use super::{
     super::{StoreError, metrics::StoreMetrics},
+    current::Current,
     tables::{OperationError, Outcome, Tables},
+    touched::Touched,
     watches::{Subject, Watches},
 };
 
@@ -31,6 +33,21 @@ const QUEUE: usize = 8192;
 type Answer = Box<dyn FnOnce() + Send>;
 /// Applies an operation to the batch's transaction: its answer, and whether it changed anything.
 type Job = Box<dyn FnOnce(&mut Tables<'_>) -> Result<(Answer, bool), StorageError> + Send>;
+/// Works on the database itself, between two transactions.
+type Interlude = Box<dyn FnOnce(&mut Desk) -> Result<Answer, redb::Error> + Send>;
+
+/// What the thread is asked to do.
+enum Work {
+    Job(Job),
+    Interlude(Interlude),
+}
+
+/// What the thread has before it.
+pub(super) struct Desk {
+    pub(super) database: Arc<Current>,
+    /// Where what is written is noted, while a copy of the database is made.
+    pub(super) touched: Option<Touched>,
+}
 
 /// Why the store takes no writes any more; set once.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +73,7 @@ impl Latch {
 #[derive(Debug)]
 pub(super) struct Writer {
     /// None only while it is being dropped.
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::Sender<Work>>,
     thread: Option<thread::JoinHandle<()>>,
     latch: Latch,
     watches: Watches,
@@ -67,7 +84,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread. Dropping the writer waits until what is queued is done and the thread has let the file go.
-    pub(super) fn start(database: Arc<Database>) -> std::io::Result<Self> {
+    pub(super) fn start(database: Arc<Current>) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (living, alive) = watch::channel(());
         let latch = Latch::default();
@@ -76,7 +93,8 @@ impl Writer {
         let runtime = Handle::try_current().ok();
         let thread = thread::Builder::new().name("store-writer".into()).spawn(move || {
             let _living = living;
-            run(&database, queue, &latch_of_thread, &metrics_of_thread, runtime.as_ref());
+            let desk = Desk { database, touched: None };
+            run(desk, queue, &latch_of_thread, &metrics_of_thread, runtime.as_ref());
         })?;
         Ok(Self {
             jobs: Some(jobs),
@@ -118,7 +136,7 @@ impl Writer {
         operation: impl FnOnce(&Tables<'_>) -> Outcome<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (job, answer) = self.package(operation);
-        match self.queue()?.try_send(job) {
+        match self.queue()?.try_send(Work::Job(job)) {
             Ok(()) => self.wait(answer).await,
             Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Overloaded),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(self.latch.error()),
@@ -131,7 +149,21 @@ impl Writer {
         operation: impl FnOnce(&Tables<'_>) -> Outcome<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (job, answer) = self.package(operation);
-        self.queue()?.send(job).await.map_err(|_| self.latch.error())?;
+        self.queue()?.send(Work::Job(job)).await.map_err(|_| self.latch.error())?;
+        self.wait(answer).await
+    }
+
+    /// Work on the database itself, between two transactions: everybody who writes waits for it. An error latches.
+    pub(super) async fn between<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Desk) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, answer) = oneshot::channel();
+        let interlude: Interlude = Box::new(move |desk| {
+            let done = work(desk)?;
+            Ok(Box::new(move || drop(sender.send(Ok(done)))))
+        });
+        self.queue()?.send(Work::Interlude(interlude)).await.map_err(|_| self.latch.error())?;
         self.wait(answer).await
     }
 
@@ -165,7 +197,7 @@ impl Writer {
     }
 
     /// The queue, while the store takes writes.
-    fn queue(&self) -> Result<&mpsc::Sender<Job>, StoreError> {
+    fn queue(&self) -> Result<&mpsc::Sender<Work>, StoreError> {
         self.jobs.as_ref().filter(|_| self.latch.reason().is_none()).ok_or_else(|| self.latch.error())
     }
 
@@ -185,14 +217,22 @@ impl Drop for Writer {
 }
 
 fn run(
-    database: &Database,
-    mut queue: mpsc::Receiver<Job>,
+    mut desk: Desk,
+    mut queue: mpsc::Receiver<Work>,
     latch: &Latch,
     metrics: &StoreMetrics,
     runtime: Option<&Handle>,
 ) {
-    while let Some(first) = queue.blocking_recv() {
-        match commit_batch(database, first, &mut queue, metrics) {
+    let mut next = None;
+    while let Some(work) = next.take().or_else(|| queue.blocking_recv()) {
+        let done = match work {
+            Work::Job(first) => commit_batch(&mut desk, first, &mut queue, metrics).map(|(answers, left)| {
+                next = left;
+                answers
+            }),
+            Work::Interlude(interlude) => interlude(&mut desk).map(|answer| vec![answer]),
+        };
+        match done {
             Ok(answers) => match runtime.filter(|_| answers.len() > 1) {
                 // Waking its tasks one by one from this thread would interrupt the runtime for each.
                 Some(runtime) => drop(runtime.spawn(async { answer_all(answers) })),
@@ -212,30 +252,39 @@ fn answer_all(answers: Vec<Answer>) {
     answers.into_iter().for_each(|answer| answer());
 }
 
+/// Applies what waits, up to an interlude, which is handed back.
 fn commit_batch(
-    store: &Database,
+    desk: &mut Desk,
     first: Job,
-    queue: &mut mpsc::Receiver<Job>,
+    queue: &mut mpsc::Receiver<Work>,
     metrics: &StoreMetrics,
-) -> Result<Vec<Answer>, redb::Error> {
-    let mut transaction = store.begin_write()?;
+) -> Result<(Vec<Answer>, Option<Work>), redb::Error> {
+    let mut transaction = desk.database.get().begin_write()?;
     // Writes the allocator's state with each commit, so that opening after a crash needs no scan of the file.
     transaction.set_quick_repair(true);
-    let mut answers = Vec::new();
+    let (mut answers, mut left) = (Vec::new(), None);
     let mut transitions = None;
     {
         let mut is_changed = false;
         let mut tables = Tables::open(&transaction)?;
+        tables.touched = desk.touched.take();
         let mut next = Some(first);
-        while let Some(job) = next {
+        while let Some(job) = next.take() {
             let (answer, is_change) = job(&mut tables)?;
             answers.push(answer);
             is_changed |= is_change;
-            next = if answers.len() < MAX_BATCH { queue.try_recv().ok() } else { None };
+            if answers.len() < MAX_BATCH {
+                match queue.try_recv() {
+                    Ok(Work::Job(job)) => next = Some(job),
+                    Ok(interlude @ Work::Interlude(_)) => left = Some(interlude),
+                    Err(_) => {}
+                }
+            }
         }
         if is_changed {
             transitions = Some(tables.finish()?);
         }
+        desk.touched = tables.touched.take();
     }
     // A batch of refusals needs no commit.
     match transitions {
@@ -246,5 +295,5 @@ fn commit_batch(
         }
         None => transaction.abort()?,
     }
-    Ok(answers)
+    Ok((answers, left))
 }

@@ -24,7 +24,7 @@ async fn furnish(store: &Arc<RedbStore>) {
 
 /// Keys and bytes of a table's rows.
 fn rows(store: &RedbStore, table: SealedTable) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let read = store.database.begin_read().unwrap();
+    let read = store.database.get().begin_read().unwrap();
     macro_rules! rows {
         ($definition:expr) => {
             read.open_table($definition)

@@ -21,7 +21,7 @@ fn missed(folder: &InFolder, keys: &[u8]) -> Vec<KeyId> {
 
 /// The key that a session is sealed under.
 fn sealed_under(store: &RedbStore, session: SessionId) -> KeyId {
-    let read = store.database.begin_read().unwrap();
+    let read = store.database.get().begin_read().unwrap();
     let row = read.open_table(SESSIONS_TABLE).unwrap().get(session.as_bytes()).unwrap().unwrap();
     KeyId::of_sealed(&SessionRecord::decode(row.value()).unwrap().sealed).unwrap()
 }
@@ -97,7 +97,7 @@ async fn what_was_prepared_before_an_exchange_is_sealed_under_the_new_key() {
     let write = store.writer.write(move |tables| prepared.apply(tables, &codec, at(0), run(1)));
     let started = write.await.unwrap().session.id;
     assert_eq!(sealed_under(&store, started), id(2));
-    let read = store.database.begin_read().unwrap();
+    let read = store.database.get().begin_read().unwrap();
     let requests = read.open_table(tables::REQUESTS_TABLE).unwrap();
     let (_, row) = requests.first().unwrap().unwrap();
     assert_eq!(KeyId::of_sealed(row.value()), Some(id(2)));

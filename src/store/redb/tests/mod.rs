@@ -1,11 +1,14 @@
 //! The embedded backend: the suite, its file, its keys, and a disk that fails.
 
+mod backup;
+mod check;
+mod compact;
 mod corrupt;
 mod counts;
 mod keys;
 mod rotate;
 
-use redb::TableDefinition;
+use redb::{Database, TableDefinition};
 
 use super::*;
 use crate::store::{
@@ -259,7 +262,10 @@ async fn a_failed_commit_latches() {
     assert!(matches!(latched, StoreError::Unavailable(_)), "until it is opened again: {latched}");
     let reason = store.status().unwritable.expect("the reason is kept");
     let ended = store.ended().await;
-    assert!(ended.contains("a write failed") && ended.contains(&reason), "the process is told to end: {ended}");
+    assert!(
+        ended.contains("a write failed") && ended.contains(&reason),
+        "the process is told to end: {ended}"
+    );
 }
 
 #[tokio::test]

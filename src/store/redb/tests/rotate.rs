@@ -47,7 +47,7 @@ async fn rotated(store: &RedbStore) -> Rotation {
 
 /// All rows that hold something sealed, and of how many it is under another key.
 fn under_another(store: &RedbStore, key: u8) -> usize {
-    let read = store.database.begin_read().unwrap();
+    let read = store.database.get().begin_read().unwrap();
     let mut count = 0;
     macro_rules! look {
         ($table:expr, $definition:expr) => {
@@ -99,7 +99,7 @@ async fn what_changes_under_a_bite_is_kept_as_it_is_then() {
     let store = furnished(&folder).await;
     store.use_keys(ring(&[2, 1])).await.unwrap();
     let mut rotation = Rotation::to(id(2));
-    let bite = rotate::find(&store.database, &store.codec.keys.ring(), &mut rotation).unwrap();
+    let bite = rotate::find(&store.database.get(), &store.codec.keys.ring(), &mut rotation).unwrap();
     // While the bite waits, its first session is cancelled, its second removed, and its third written under the old key
     // once more.
     let sessions: Vec<_> = (100..103).map(|number| conformance::state(number, 0).session).collect();

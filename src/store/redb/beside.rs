@@ -1,0 +1,132 @@
+//! A new file beside the store's, which takes its place when it is done, or goes.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use redb::{Database, WriteTransaction};
+
+use super::{every, open::builder};
+
+/// Room that is left alone beside a copy that grows, bytes: whoever else writes there, the store's own writer first of all,
+/// must not find the disk full because of it.
+const LEFT_ALONE: u64 = 16 << 20;
+
+/// The file. Dropped before it has taken its place, it is removed.
+#[derive(Debug)]
+pub(super) struct Beside {
+    path: PathBuf,
+    place: PathBuf,
+    is_done: bool,
+}
+
+/// Why a copy was given up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CopyError {
+    /// It is about to fill the disk.
+    #[error("there is no room for a copy beside it: {free} bytes are free")]
+    NoRoom {
+        /// What is free.
+        free: u64,
+    },
+    /// A table that this program does not know, or a row that does not fit in its table.
+    #[error("rows of {0:?} that this program cannot hold")]
+    Misfit(String),
+    /// The database, or the disk.
+    #[error("{0}")]
+    Database(#[from] redb::Error),
+}
+
+impl From<io::Error> for CopyError {
+    fn from(error: io::Error) -> Self {
+        Self::Database(redb::Error::Io(error))
+    }
+}
+
+impl From<redb::StorageError> for CopyError {
+    fn from(error: redb::StorageError) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// Rows of one table to be written; those without a value are removed.
+pub(super) type Rows = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+impl Beside {
+    /// Makes it. What an earlier one of that kind has left behind is removed first.
+    pub(super) fn create(
+        place: &Path,
+        kind: &str,
+        cache_bytes: usize,
+    ) -> Result<(Self, Database), CopyError> {
+        let mut path = place.as_os_str().to_owned();
+        path.push(kind);
+        let beside = Self { path: path.into(), place: place.to_owned(), is_done: false };
+        beside.remove()?;
+        // Its owner's alone, like the store.
+        drop(OpenOptions::new().create_new(true).append(true).mode(0o600).open(&beside.path)?);
+        let database = builder(cache_bytes).create(&beside.path).map_err(redb::Error::from)?;
+        Ok((beside, database))
+    }
+
+    /// Removes what a copy of that kind left behind that was cut off.
+    pub(super) fn clean_up(place: &Path, kind: &str) -> io::Result<()> {
+        let mut path = place.as_os_str().to_owned();
+        path.push(kind);
+        Self { path: path.into(), place: place.to_owned(), is_done: true }.remove()
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Fails while there is still room, when so many more bytes would leave too little.
+    pub(super) fn has_room_for(&self, bytes: usize) -> Result<(), CopyError> {
+        match free_bytes(&self.path) {
+            // Rows lie in pages with others, and what a commit replaces is freed behind it.
+            Some(free) if free < LEFT_ALONE.saturating_add(bytes as u64 * 2) => {
+                Err(CopyError::NoRoom { free })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Takes the place of the other file: its name, at once. An error leaves all as it was.
+    pub(super) fn take_place(&mut self) -> io::Result<()> {
+        fs::rename(&self.path, &self.place)?;
+        self.is_done = true;
+        Ok(())
+    }
+
+    /// Makes the name durable: before that, a power failure may bring the other file back.
+    pub(super) fn sync_name(&self) -> io::Result<()> {
+        let folder = self.place.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if !self.is_done {
+            // Where it cannot be removed now, it is before the next one is made.
+            let _ = self.remove();
+        }
+    }
+}
+
+/// Puts rows into a table.
+pub(super) fn put(transaction: &WriteTransaction, table: &str, rows: &Rows) -> Result<(), CopyError> {
+    if every::put(transaction, table, rows)? { Ok(()) } else { Err(CopyError::Misfit(table.to_owned())) }
+}
+
+/// Room that is left in the file system of a file for who is not root.
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+    let system = rustix::fs::statvfs(path).ok()?;
+    system.f_bavail.checked_mul(system.f_frsize)
+}

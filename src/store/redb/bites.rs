@@ -1,0 +1,23 @@
+//! What is read of the whole file, bite after bite.
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+
+use super::super::StoreError;
+
+/// Reads one bite after the other until there is none left, or one fails. Each is read where waiting for the disk harms
+/// nobody, and only when it is asked for.
+pub(super) fn bites<S: Send + 'static, T: Send + 'static>(
+    reading: S,
+    next: fn(&mut S) -> Result<Option<T>, StoreError>,
+) -> BoxStream<'static, Result<T, StoreError>> {
+    stream::unfold(Some(reading), move |reading| async move {
+        let mut reading = reading?;
+        let read = move || next(&mut reading).map(|bite| bite.map(|bite| (bite, reading)));
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(read)) => read.map(|(bite, reading)| (Ok(bite), Some(reading))),
+            Ok(Err(error)) => Some((Err(error), None)),
+            Err(panic) => Some((Err(StoreError::Corrupt(panic.to_string())), None)),
+        }
+    })
+    .boxed()
+}

@@ -1,0 +1,225 @@
+//! A look at everything that is kept: whether each row opens, and whether what belongs together agrees. All of it is looked at
+//! as it was at one moment, so that what goes on meanwhile cannot look like damage.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::stream::BoxStream;
+use redb::{Database, ReadTransaction, ReadableDatabase, Value};
+
+use super::{
+    super::{
+        Checked, StoreError,
+        record::{
+            BUDGETS, CODES, CONSUMERS, Codec, DIGESTS, EVENTS, EventRow, INBOX_SPANS, PROVIDER_SESSIONS,
+            REQUESTS, REVOCATIONS, SESSION_COUNTS, SESSIONS, decode_budget, decode_consumer, decode_digest,
+            decode_link, gist,
+        },
+    },
+    bites::bites,
+    counts::rows_of,
+    every,
+    tables::{InboxSpan, event_key, read_event_key},
+    unreadable,
+};
+use crate::domain::{ClientName, Session, SessionId};
+
+/// Bytes of rows that are looked at at a time.
+const BITE_BYTES: usize = 256 * 1024;
+/// Most problems that are told one by one: a file that is damaged all over has millions.
+const MOST_TOLD: usize = 1000;
+
+/// One look at everything.
+pub(super) struct Check {
+    transaction: ReadTransaction,
+    /// What is read belongs to it: it must not close.
+    _database: Arc<Database>,
+    codec: Arc<Codec>,
+    /// The table that it is at, and the key behind which to go on; none once the end was told.
+    place: Option<(usize, Option<Vec<u8>>)>,
+    checked: u64,
+    total: u64,
+    /// How many sessions stand how, and are open for whom.
+    counts: BTreeMap<Vec<u8>, u64>,
+    told: usize,
+}
+
+impl Check {
+    pub(super) fn begin(database: Arc<Database>, codec: Arc<Codec>) -> Result<Self, StoreError> {
+        let transaction = database.begin_read().map_err(unreadable)?;
+        let total = every::count(&transaction).map_err(unreadable)?;
+        Ok(Self {
+            transaction,
+            _database: database,
+            codec,
+            place: Some((0, None)),
+            checked: 0,
+            total,
+            counts: BTreeMap::new(),
+            told: 0,
+        })
+    }
+
+    /// The whole of it, a part at a time.
+    pub(super) fn parts(self) -> BoxStream<'static, Result<Checked, StoreError>> {
+        bites(self, Self::next)
+    }
+
+    fn next(&mut self) -> Result<Option<Checked>, StoreError> {
+        let Some((table, after)) = self.place.take() else { return Ok(None) };
+        let Some(name) = every::names().get(table).copied() else {
+            let problems = self.miscounted()?;
+            return Ok(Some(self.tell(problems)));
+        };
+        let rows =
+            every::read_on(&self.transaction, name, after.as_deref(), BITE_BYTES).map_err(unreadable)?;
+        let mut problems = Vec::new();
+        for (key, value) in &rows {
+            self.checked += 1;
+            if let Err(problem) = self.look(name, key, value)? {
+                problems.push(problem);
+            }
+        }
+        self.place = Some(match rows.into_iter().last() {
+            Some((last, _)) => (table, Some(last)),
+            None => (table + 1, None),
+        });
+        Ok(Some(self.tell(problems)))
+    }
+
+    fn tell(&mut self, mut problems: Vec<String>) -> Checked {
+        let untold = problems.len().saturating_sub(MOST_TOLD.saturating_sub(self.told));
+        problems.truncate(problems.len() - untold);
+        if untold > 0 && self.told < MOST_TOLD {
+            problems.push("and more: the first thousand are told".to_owned());
+        }
+        self.told += problems.len() + untold;
+        Checked { checked: self.checked, total: self.total, problems }
+    }
+
+    /// What is wrong with a row, if anything.
+    fn look(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<Result<(), String>, StoreError> {
+        let opened = match table {
+            SESSIONS => return self.session(key, value),
+            CODES => return self.belongs(table, key, value),
+            REQUESTS => sized(table, key, |key| self.codec.request(key, value)).map(|row| Some(row.session)),
+            PROVIDER_SESSIONS => {
+                sized(table, key, |key| decode_link(key, value)).map(|row| Some(row.session))
+            }
+            REVOCATIONS => sized(table, key, |key| self.codec.revocation(SessionId::from_bytes(*key), value))
+                .map(|_| None),
+            BUDGETS => sized(table, key, |key| decode_budget(key, value)).map(|_| None),
+            DIGESTS => sized(table, key, |key| decode_digest(key, value)).map(|_| None),
+            CONSUMERS => decode_consumer(key, value).map(|_| None),
+            EVENTS => self.event(key, value).map(|()| None),
+            INBOX_SPANS => return self.inbox(key, value),
+            _ => Ok(None),
+        };
+        match opened {
+            Ok(Some(session)) => self.belongs(table, key, session.as_bytes()),
+            Ok(None) => Ok(Ok(())),
+            Err(error) => Ok(Err(words(error))),
+        }
+    }
+
+    fn session(&mut self, key: &[u8], value: &[u8]) -> Result<Result<(), String>, StoreError> {
+        // Counted as it was when it was written, whether it opens or not.
+        if let Some((caller, status)) = gist(value) {
+            for row in rows_of(&caller, status) {
+                *self.counts.entry(row.into_bytes()).or_default() += 1;
+            }
+        }
+        let opened = sized(SESSIONS, key, |key| self.codec.session(SessionId::from_bytes(*key), value));
+        let Session { spent, .. } = match opened {
+            Ok(stored) => stored.session,
+            Err(error) => return Ok(Err(words(error))),
+        };
+        let Some(spent) = spent.filter(|spent| !spent.is_error) else { return Ok(Ok(())) };
+        let marker = self.row(CODES, spent.callback.as_bytes())?;
+        Ok(if marker.as_deref() == Some(key) {
+            Ok(())
+        } else {
+            Err(format!("{SESSIONS} {}: its code is not marked as used", hex(key)))
+        })
+    }
+
+    /// What belongs to a session goes with it.
+    fn belongs(&self, table: &str, key: &[u8], session: &[u8]) -> Result<Result<(), String>, StoreError> {
+        Ok(match self.row(SESSIONS, session)? {
+            Some(_) => Ok(()),
+            None => Err(format!("{table} {}: its session {} is not there", hex(key), hex(session))),
+        })
+    }
+
+    fn event(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let Some((client, sequence)) = read_event_key(key) else {
+            return Err(StoreError::Corrupt(format!("{EVENTS} {}: not the key of an event", hex(key))));
+        };
+        match self.codec.event_row(key, &client, sequence, value)? {
+            EventRow::Kept(kept) => self.codec.opened(key, *kept).map(drop),
+            EventRow::ToldAnew { .. } => Ok(()),
+        }
+    }
+
+    /// The first and the last place of an inbox are there, unless it is empty.
+    fn inbox(&self, key: &[u8], value: &[u8]) -> Result<Result<(), String>, StoreError> {
+        let name = String::from_utf8_lossy(key).into_owned();
+        let (oldest, newest, ..) = <InboxSpan as Value>::from_bytes(value);
+        let Ok(client) = ClientName::parse(&name) else {
+            return Ok(Err(format!("{INBOX_SPANS} {}: not the name of a client", hex(key))));
+        };
+        for sequence in [oldest, newest].into_iter().filter(|_| oldest <= newest) {
+            if self.row(EVENTS, &event_key(&client, sequence))?.is_none() {
+                return Ok(Err(format!("{INBOX_SPANS} {name}: event {sequence} is not there")));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// What is counted of sessions, beside what there is.
+    fn miscounted(&self) -> Result<Vec<String>, StoreError> {
+        let counted =
+            every::read_on(&self.transaction, SESSION_COUNTS, None, usize::MAX).map_err(unreadable)?;
+        let counted: BTreeMap<_, _> =
+            counted.into_iter().map(|(row, count)| (row, <u64 as Value>::from_bytes(&count))).collect();
+        let rows = self.counts.keys().chain(counted.keys().filter(|row| !self.counts.contains_key(*row)));
+        let wrong = rows.filter_map(|row| {
+            let of = |counts: &BTreeMap<Vec<u8>, u64>| counts.get(row).copied().unwrap_or_default();
+            let (there, counted) = (of(&self.counts), of(&counted));
+            let name = String::from_utf8_lossy(row).replace('\0', "");
+            let what = if name.is_empty() { "open".to_owned() } else { name };
+            (there != counted).then(|| format!("{SESSION_COUNTS} {what}: {counted} counted, {there} there"))
+        });
+        Ok(wrong.collect())
+    }
+
+    fn row(&self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        every::get(&self.transaction, table, key).map_err(unreadable)
+    }
+}
+
+/// Reads a row whose key is of a fixed size.
+fn sized<const N: usize, T>(
+    table: &str,
+    key: &[u8],
+    read: impl FnOnce(&[u8; N]) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    match key.try_into() {
+        Ok(key) => read(key),
+        Err(_) => Err(StoreError::Corrupt(format!("{table} {}: a key of the wrong length", hex(key)))),
+    }
+}
+
+fn hex(key: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(key)
+}
+
+/// A damaged record's own words name it, without the error's.
+fn words(error: StoreError) -> String {
+    match error {
+        StoreError::Corrupt(what) => what,
+        StoreError::Refused(_)
+        | StoreError::BudgetSpent(_)
+        | StoreError::Overloaded
+        | StoreError::Unavailable(_) => error.to_string(),
+    }
+}

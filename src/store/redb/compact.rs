@@ -1,0 +1,241 @@
+//! Compacting: everything that is kept is copied into a new file, which then takes the place of the old one, while everything
+//! else goes on.
+//!
+//! redb's own compaction needs the database to itself for as long as it takes. A copy needs room beside the file, and little
+//! of it where compacting is worth the while: what is free within is not copied. What is written meanwhile is noted by row,
+//! and copied again, less each time; the last of it by the writer, between two transactions, which then exchanges the files.
+//! Until then nothing has changed.
+
+use std::{path::Path, sync::Arc};
+
+use redb::{Database, ReadTransaction, ReadableDatabase};
+
+use super::{
+    super::{CompactError, Compacted, StoreError, record::SESSION_COUNTS},
+    RedbStore,
+    beside::{self, Beside, CopyError, Rows},
+    every,
+    tables::Tables,
+    touched::Touched,
+    writer::{Desk, Writer},
+};
+
+/// What the new file is called behind the store's name.
+pub(super) const KIND: &str = ".compacting";
+/// Bytes of rows copied in one transaction: many, since each is synced.
+const BATCH: usize = 8 << 20;
+/// So few rows are left to the writer, which holds up other writes for them for some milliseconds.
+const FEW: usize = 512;
+/// Most times that what was written meanwhile is copied.
+const ROUNDS: usize = 16;
+
+/// The database as it was at one moment.
+pub(super) struct Snapshot {
+    transaction: ReadTransaction,
+    /// What is read belongs to it: it must not close.
+    _database: Arc<Database>,
+}
+
+impl Snapshot {
+    fn of(database: Arc<Database>) -> Result<Self, redb::Error> {
+        Ok(Self { transaction: database.begin_read()?, _database: database })
+    }
+}
+
+/// The copy that is made.
+struct Copy {
+    beside: Beside,
+    database: Database,
+    is_stopping: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// Why a copy comes to nothing.
+enum Abandoned {
+    Copy(CopyError),
+    Stopped,
+}
+
+impl<E: Into<CopyError>> From<E> for Abandoned {
+    fn from(error: E) -> Self {
+        Self::Copy(error.into())
+    }
+}
+
+impl Copy {
+    /// Copies all rows of a snapshot. What is counted comes at the very end.
+    fn all(&self, snapshot: &Snapshot) -> Result<(), Abandoned> {
+        for table in every::names().into_iter().filter(|table| *table != SESSION_COUNTS) {
+            let mut after = None;
+            loop {
+                let rows = every::read_on(&snapshot.transaction, table, after.as_deref(), BATCH)?;
+                let Some((last, _)) = rows.last() else { break };
+                after = Some(last.clone());
+                self.put(table, rows.into_iter().map(|(key, value)| (key, Some(value))).collect())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies rows again that were written since.
+    fn again(&self, snapshot: &Snapshot, touched: Touched) -> Result<(), Abandoned> {
+        for (table, keys) in touched.into_rows() {
+            let (mut rows, mut bytes) = (Rows::new(), 0);
+            for key in keys {
+                let value = every::get(&snapshot.transaction, table, &key)?;
+                bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+                rows.push((key, value));
+                if bytes >= BATCH {
+                    self.put(table, std::mem::take(&mut rows))?;
+                    bytes = 0;
+                }
+            }
+            self.put(table, rows)?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, table: &str, rows: Rows) -> Result<(), Abandoned> {
+        if (self.is_stopping)() {
+            return Err(Abandoned::Stopped);
+        }
+        let bytes = rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
+        self.beside.has_room_for(bytes)?;
+        let transaction = self.database.begin_write().map_err(redb::Error::from)?;
+        beside::put(&transaction, table, &rows)?;
+        Ok(transaction.commit().map_err(redb::Error::from)?)
+    }
+
+    /// The last rows and what is counted; then it is what the store's file holds.
+    fn finish(&self, snapshot: &Snapshot, touched: Touched) -> Result<(), CopyError> {
+        let mut transaction = self.database.begin_write().map_err(redb::Error::from)?;
+        transaction.set_quick_repair(true);
+        // Makes those too that have no row yet.
+        drop(Tables::open(&transaction).map_err(redb::Error::from)?);
+        for (table, keys) in touched.into_rows() {
+            let rows: Result<Rows, redb::Error> = keys
+                .into_iter()
+                .map(|key| every::get(&snapshot.transaction, table, &key).map(|value| (key, value)))
+                .collect();
+            beside::put(&transaction, table, &rows?)?;
+        }
+        let counts = every::read_on(&snapshot.transaction, SESSION_COUNTS, None, usize::MAX)?;
+        let counts = counts.into_iter().map(|(row, count)| (row, Some(count))).collect();
+        beside::put(&transaction, SESSION_COUNTS, &counts)?;
+        Ok(transaction.commit().map_err(redb::Error::from)?)
+    }
+}
+
+impl Desk {
+    /// Begins to note what is written, or begins anew; answers what was noted, and the database without what comes.
+    fn note(&mut self) -> Result<(Touched, Snapshot), redb::Error> {
+        let noted = self.touched.replace(Touched::default());
+        Ok((noted.unwrap_or_default(), Snapshot::of(self.database.get())?))
+    }
+
+    /// Notes nothing more: there will be no copy.
+    fn forget(&mut self) -> Result<(), redb::Error> {
+        self.touched = None;
+        Ok(())
+    }
+
+    /// Brings the copy up to the present, and puts it in the place of the database. The error of the copy leaves all as it
+    /// was.
+    fn replace(&mut self, copy: Copy) -> Result<Result<(), CopyError>, redb::Error> {
+        let touched = self.touched.take().unwrap_or_default();
+        let snapshot = Snapshot::of(self.database.get())?;
+        let mut copy = copy;
+        let replaced = copy.finish(&snapshot, touched).and_then(|()| Ok(copy.beside.take_place()?));
+        if let Err(error) = replaced {
+            return Ok(Err(error));
+        }
+        let Copy { beside, database, .. } = copy;
+        self.database.exchange(database);
+        // Written to from here on: were the old file back after a power failure, what is acknowledged now would be gone.
+        beside.sync_name()?;
+        Ok(Ok(()))
+    }
+}
+
+/// Compacts the file of a store.
+pub(super) async fn compact(
+    store: &RedbStore,
+    path: &Path,
+    is_stopping: Box<dyn Fn() -> bool + Send + Sync>,
+) -> Result<Compacted, CompactError> {
+    let shown = path.display().to_string();
+    let explain = |abandoned| match abandoned {
+        Abandoned::Copy(CopyError::NoRoom { free }) => CompactError::NoRoom { path: shown.clone(), free },
+        Abandoned::Copy(error @ (CopyError::Misfit(_) | CopyError::Database(_))) => {
+            CompactError::Failed(error.to_string())
+        }
+        Abandoned::Stopped => CompactError::Stopped,
+    };
+    let size = || path.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+    let before = size();
+    let (place, cache_bytes) = (path.to_owned(), store.cache_bytes);
+    let (_, snapshot) = store.writer.between(Desk::note).await?;
+    let made = blocking(move || {
+        let (beside, database) = Beside::create(&place, KIND, cache_bytes)?;
+        let copy = Copy { beside, database, is_stopping };
+        copy.all(&snapshot).map(|()| copy)
+    })
+    .await;
+    let replaced = match made {
+        Ok(copy) => catch_up(&store.writer, copy).await,
+        Err(abandoned) => Err(Caught::Abandoned(abandoned)),
+    };
+    match replaced {
+        Ok(()) => Ok(Compacted { before, after: size() }),
+        Err(why) => {
+            store.writer.between(Desk::forget).await?;
+            Err(match why {
+                Caught::Abandoned(abandoned) => explain(abandoned),
+                Caught::Outrun => CompactError::Outrun,
+                Caught::Store(error) => error.into(),
+            })
+        }
+    }
+}
+
+/// Why a copy was not caught up with.
+enum Caught {
+    Abandoned(Abandoned),
+    Outrun,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Caught {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Copies what was written meanwhile until it is little; the writer does the rest.
+async fn catch_up(writer: &Writer, mut copy: Copy) -> Result<(), Caught> {
+    for _ in 0..ROUNDS {
+        let (touched, snapshot) = writer.between(Desk::note).await?;
+        let Some(count) = touched.count() else { return Err(Caught::Outrun) };
+        copy = blocking(move || copy.again(&snapshot, touched).map(|()| copy))
+            .await
+            .map_err(Caught::Abandoned)?;
+        if count <= FEW {
+            let replaced = writer.between(move |desk| desk.replace(copy)).await?;
+            return replaced.map_err(|error| Caught::Abandoned(error.into()));
+        }
+    }
+    Err(Caught::Outrun)
+}
+
+impl From<StoreError> for CompactError {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Where waiting for the disk harms nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Abandoned> + Send + 'static,
+) -> Result<T, Abandoned> {
+    let panicked = |error| CopyError::from(std::io::Error::other(error));
+    tokio::task::spawn_blocking(work).await.map_err(panicked)?
+}
