@@ -14,7 +14,7 @@ use super::{
 use crate::{
     domain::{Clock, Moment, Reason, Refusal},
     flows::{BudgetStatus, Client, Flows, ReconciliationStatus},
-    store::{ConsumerStatus, KeyId, Rotation},
+    store::{Compacted, ConsumerStatus, KeyId, Rotation},
 };
 
 /// The service over the flows.
@@ -45,6 +45,21 @@ impl Admin {
             last_sweep_time: last_sweep.map(|(at, _)| timestamp(at.wall)),
             last_sweep_removed: last_sweep.map_or(0, |(_, swept)| count(swept.removed)),
         }
+    }
+
+    /// A stream of messages, its end by an error counted: that does not pass the door as an answer.
+    fn streamed<T, M: 'static>(
+        &self,
+        call: &'static str,
+        parts: impl Stream<Item = Result<T, Refusal>> + Send + 'static,
+        message: impl Fn(T) -> M + Send + 'static,
+    ) -> Response<Streamed<M>> {
+        let (tally, call) = (Arc::clone(&self.tally), self.tally.call(call));
+        let told = parts.map(move |part| {
+            let part = part.inspect_err(|refusal| tally.add(call, refusal.reason))?;
+            Ok(message(part))
+        });
+        Response::new(Box::pin(told))
     }
 }
 
@@ -151,32 +166,38 @@ impl AdminService for Admin {
     type BackupStoreStream = Streamed<proto::BackupStoreResponse>;
 
     async fn backup_store(&self, _: Request<proto::BackupStoreRequest>) -> Answer<Self::BackupStoreStream> {
-        not_yet()
+        let pieces = self.flows.back_up()?;
+        Ok(self.streamed("BackupStore", pieces, |piece| proto::BackupStoreResponse {
+            chunk: piece.bytes,
+            copied: count(piece.done),
+            total: count(piece.total),
+        }))
     }
 
     type VerifyStoreStream = Streamed<proto::VerifyStoreResponse>;
 
     async fn verify_store(&self, _: Request<proto::VerifyStoreRequest>) -> Answer<Self::VerifyStoreStream> {
-        not_yet()
+        let parts = self.flows.check_store()?;
+        Ok(self.streamed("VerifyStore", parts, |part| proto::VerifyStoreResponse {
+            checked: count(part.checked),
+            total: count(part.total),
+            problems: part.problems,
+        }))
     }
 
     async fn compact_store(
         &self,
         _: Request<proto::CompactStoreRequest>,
     ) -> Answer<proto::CompactStoreResponse> {
-        not_yet()
+        let Compacted { before, after } = self.flows.compact_store().await?;
+        let (bytes_before, bytes_after) = (count(before), count(after));
+        Ok(Response::new(proto::CompactStoreResponse { bytes_before, bytes_after }))
     }
 
     type RotateKeyStream = Streamed<proto::RotateKeyResponse>;
 
     async fn rotate_key(&self, _: Request<proto::RotateKeyRequest>) -> Answer<Self::RotateKeyStream> {
-        // What ends a stream does not pass the door as an answer.
-        let (tally, call) = (Arc::clone(&self.tally), self.tally.call("RotateKey"));
-        let told = self.flows.rotate_keys().map(move |told| {
-            let told = told.inspect_err(|refusal| tally.add(call, refusal.reason))?;
-            Ok(rotation(&told))
-        });
-        Ok(Response::new(Box::pin(told)))
+        Ok(self.streamed("RotateKey", self.flows.rotate_keys(), |told| rotation(&told)))
     }
 
     async fn check_provider(

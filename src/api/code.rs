@@ -32,7 +32,8 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::SessionFinished
         | Reason::ExchangeInProgress
         | Reason::ProviderSessionUnknown
-        | Reason::TokenNotHeld => Code::FailedPrecondition,
+        | Reason::TokenNotHeld
+        | Reason::NoRoomToCompact => Code::FailedPrecondition,
         Reason::ProviderSessionNotFound
         | Reason::StateUnknown
         | Reason::SessionNotFound

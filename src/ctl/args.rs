@@ -81,6 +81,18 @@ pub(super) enum Command {
     /// Keys that the daemon's store is sealed with (for callers with `admin = true`)
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Copy the daemon's store into a file while it serves (for callers with `admin = true`)
+    ///
+    /// Everything secret in it stays sealed: keep the store's key elsewhere, and as long as the backup.
+    Backup(Backup),
+    /// Put a backup in the place of a daemon's store; asks no daemon, and none may be running there
+    ///
+    /// At its next start the daemon makes a store of it. Sessions that had not ended in the backup are INDETERMINATE then, and
+    /// nothing is sent to the provider for a minute: what was done since the backup was made is not known.
+    Restore(Restore),
+    /// The daemon's store as a whole (for callers with `admin = true`)
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Explain an error: cause, remedy, what becomes of the session; asks no daemon
     Explain(ExplainError),
 }
@@ -235,6 +247,39 @@ pub(super) enum KeyCommand {
     /// out once this says that nothing is sealed under it. Ctrl-C ends the waiting alone: the daemon goes on, and the same
     /// command again looks on.
     Rotate,
+}
+
+/// Where a backup goes.
+#[derive(Debug, Group)]
+pub(super) struct Backup {
+    /// A new file, readable by its owner alone; `-` writes it to standard output
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+}
+
+/// What is restored, and where.
+#[derive(Debug, Group)]
+pub(super) struct Restore {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// `path` in the daemon's `[store]`; nothing may be there yet
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/cairld/cairld.redb")]
+    pub(super) to: PathBuf,
+}
+
+/// About the store as a whole.
+#[derive(Debug, Subcommand)]
+pub(super) enum StoreCommand {
+    /// Open every record, and hold what belongs together against each other, while the daemon serves
+    ///
+    /// Ends with 1 where something is not as it should be; each problem is a line.
+    Verify,
+    /// Give unused space of the store's file back to the file system, while the daemon serves
+    ///
+    /// What is kept is copied, so that as much room must be free beside it. Ctrl-C, or a --timeout that is over, ends the
+    /// waiting alone: the daemon goes on, and the same command again waits on.
+    Compact,
 }
 
 /// What to explain.

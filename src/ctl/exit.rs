@@ -7,7 +7,8 @@ use tonic::Code;
 pub(super) const EXIT_CODES: &str = "\
 Exit status:
    0  done
-   1  refused as things stand: unknown session or state, already used, expired, declined, …
+   1  refused as things stand: unknown session or state, already used, expired, declined, …; or what was
+      checked is damaged
   64  wrong usage of cairlctl
   65  an argument or the input is not as the daemon wants it
   66  an input file cannot be read

@@ -19,8 +19,10 @@ use super::{
 use crate::api::code_name;
 
 /// Calls that can be made again whatever became of the one before: they only read, or bring about what is already so.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: [&str; 13] = [
     "AcknowledgeEvents",
+    "BackupStore",
+    "CompactStore",
     "DeleteConsumer",
     "ExplainSession",
     "GetSession",
@@ -28,6 +30,7 @@ const HARMLESS: [&str; 10] = [
     "IngestWebhook",
     "ListEvents",
     "RotateKey",
+    "VerifyStore",
     "WatchEvents",
     "WatchSession",
 ];

@@ -124,7 +124,7 @@ fn text(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
     })
 }
 
-fn unreadable(name: &str, error: &io::Error) -> Failure {
+pub(super) fn unreadable(name: &str, error: &io::Error) -> Failure {
     let message = format!("{name}: cannot be read: {error}");
     Failure::local(Exit::INPUT, "INPUT_UNREADABLE", message, "Check the path, and who may read it.")
 }

@@ -1,19 +1,17 @@
 //! `cairlctl key`.
 
-use std::io::{self, Write};
-
 use super::{
     connect::Daemon,
     ending::Ending,
     exit::Exit,
     failure::Failure,
     output::Block,
+    progress::Progress,
     watch::{Lines, Reader, until_ended},
 };
 use crate::api::proto::{RotateKeyRequest, RotateKeyResponse, admin_service_client::AdminServiceClient};
 
-/// Has everything sealed anew, and tells how far that is: on a terminal in one line, else in a line for each tenth. Whoever
-/// stops waiting ends the telling alone.
+/// Has everything sealed anew, and tells how far that is. Whoever stops waiting ends the telling alone.
 pub(super) fn rotate(
     daemon: &Daemon,
     lines: &mut Lines<'_>,
@@ -32,48 +30,22 @@ async fn follow(daemon: &Daemon, lines: &mut Lines<'_>, on_terminal: bool) -> Re
             AdminServiceClient::new(channel).rotate_key(request).await
         })
         .await?;
-    let mut tenths = 0;
+    let mut progress = Progress::new(lines, on_terminal);
     while let Some(told) = connection.next(CALL, &mut stream).await? {
         if told.done {
-            if on_terminal && !lines.json {
-                over(lines.sink, "")?;
-            }
-            lines.write(ANSWER, &told, &outcome(&told)?)?;
+            progress.over_with()?.write(ANSWER, &told, &outcome(&told)?)?;
             return Ok(Exit::Success);
         }
-        let reader = if lines.json {
-            lines.write(ANSWER, &told, "")?
-        } else if on_terminal {
-            over(lines.sink, &progress(&told))?
-        } else if percent(&told) / 10 > tenths {
-            tenths = percent(&told) / 10;
-            lines.write(ANSWER, &told, &progress(&told))?
-        } else {
-            Reader::Here
-        };
-        if reader == Reader::Gone {
+        if progress.told(ANSWER, &told, (told.checked, told.total), &words(&told))? == Reader::Gone {
             return Ok(Exit::Success);
         }
     }
     Err(daemon.ended_early(CALL))
 }
 
-/// Writes over the line that stands there.
-fn over(sink: &mut dyn Write, text: &str) -> Result<Reader, Failure> {
-    match write!(sink, "\r\u{1b}[K{text}").and_then(|()| sink.flush()) {
-        Ok(()) => Ok(Reader::Here),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
-        Err(error) => Err(Failure::line(&error)),
-    }
-}
-
-fn percent(told: &RotateKeyResponse) -> i64 {
-    told.checked.saturating_mul(100) / told.total.max(1)
-}
-
-fn progress(told: &RotateKeyResponse) -> String {
+fn words(told: &RotateKeyResponse) -> String {
     let RotateKeyResponse { sealed, checked, total, .. } = told;
-    format!("{:3} %  {checked} of {total} records looked at, {sealed} sealed anew", percent(told))
+    format!("{checked} of {total} records looked at, {sealed} sealed anew")
 }
 
 /// What it came to, and what may be done now.

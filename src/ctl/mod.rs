@@ -6,12 +6,15 @@
 //!
 //! - `args`: what may be typed; `input`: what is read from files and standard input
 //! - `connect`: the way to the daemon; `diagnose`: what to say when there is none
-//! - `authorize`, `session`, `timeline`, `events`, `webhook`, `status`, `key`, `explain`: the commands
-//! - `watch`: what commands share that last, and the one about sessions; `ending`: what ends them from this side
+//! - `authorize`, `session`, `timeline`, `events`, `webhook`, `status`, `key`, `backup`, `restore`, `store`, `explain`: the
+//!   commands
+//! - `watch`: what commands share that last, and the one about sessions; `progress`: how far such are; `ending`: what ends
+//!   them from this side
 //! - `output`, `json`: the two forms of an answer; `failure`, `exit`: the same for a refusal
 
 mod args;
 mod authorize;
+mod backup;
 mod connect;
 mod diagnose;
 mod ending;
@@ -24,8 +27,11 @@ mod input;
 mod json;
 mod key;
 mod output;
+mod progress;
+mod restore;
 mod session;
 mod status;
+mod store;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -43,7 +49,7 @@ use std::{
 use clap::Parser;
 
 use self::{
-    args::{Args, Command, EventsCommand, KeyCommand, SessionCommand, WebhookCommand},
+    args::{Args, Command, EventsCommand, KeyCommand, SessionCommand, StoreCommand, WebhookCommand},
     connect::Daemon,
     ending::Ending,
     exit::Exit,
@@ -104,6 +110,14 @@ fn execute(args: &Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
         Command::Key(KeyCommand::Rotate) => {
             return key::rotate(&daemon()?, &mut lines, streams.on_terminal, streams.ending);
         }
+        Command::Backup(backup) => {
+            return backup::backup(&daemon()?, backup, &mut lines, streams.on_terminal, streams.ending);
+        }
+        Command::Store(StoreCommand::Verify) => {
+            return store::verify(&daemon()?, &mut lines, streams.on_terminal, streams.ending);
+        }
+        Command::Store(StoreCommand::Compact) => store::compact(&daemon()?),
+        Command::Restore(restore) => restore::restore(restore, &mut lines, streams.on_terminal),
         Command::Explain(explain) => explain::explain(explain),
         Command::Start(start) => authorize::start(&daemon()?, start),
         Command::Complete(complete) => authorize::complete(&daemon()?, complete, stdin),

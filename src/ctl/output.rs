@@ -117,6 +117,17 @@ impl Block {
     }
 }
 
+/// A size in the largest unit that keeps it above one, and exactly.
+pub(super) fn bytes(count: i64) -> String {
+    let exact = format!("{count} bytes");
+    let unit =
+        [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)].into_iter().find(|(_, unit)| count >= *unit);
+    match unit {
+        Some((name, unit)) => format!("{}.{} {name} ({exact})", count / unit, count % unit * 10 / unit),
+        None => exact,
+    }
+}
+
 /// Text from elsewhere with what could steer a terminal, break a line or reverse the reading order made visible.
 pub(super) fn clean(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len());
@@ -177,6 +188,14 @@ mod tests {
         let mut sink = Vec::new();
         block.write(&mut sink).unwrap();
         String::from_utf8(sink).unwrap()
+    }
+
+    #[test]
+    fn sizes_are_readable_and_exact() {
+        assert_eq!(bytes(0), "0 bytes");
+        assert_eq!(bytes(1023), "1023 bytes");
+        assert_eq!(bytes(1024), "1.0 KiB (1024 bytes)");
+        assert_eq!(bytes(5 << 30), "5.0 GiB (5368709120 bytes)");
     }
 
     #[test]

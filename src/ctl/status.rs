@@ -3,7 +3,7 @@
 use super::{
     connect::Daemon,
     failure::Failure,
-    output::{Block, Report, span, time},
+    output::{Block, Report, bytes, span, time},
 };
 use crate::api::proto::{
     BudgetStatus, ClientStatus, ConsumerStatus, ErrorCount, GetStatusRequest, GetStatusResponse,
@@ -132,17 +132,6 @@ fn budget_in_words(budget: &BudgetStatus) -> String {
     words
 }
 
-/// A size in the largest unit that keeps it above one, and exactly.
-fn bytes(count: i64) -> String {
-    let exact = format!("{count} bytes");
-    let unit =
-        [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)].into_iter().find(|(_, unit)| count >= *unit);
-    match unit {
-        Some((name, unit)) => format!("{}.{} {name} ({exact})", count / unit, count % unit * 10 / unit),
-        None => exact,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,13 +225,5 @@ errors since the start
         let mut sink = Vec::new();
         describe(&answer).write(&mut sink).unwrap();
         assert_eq!(String::from_utf8(sink).unwrap(), expected);
-    }
-
-    #[test]
-    fn sizes_are_readable_and_exact() {
-        assert_eq!(bytes(0), "0 bytes");
-        assert_eq!(bytes(1023), "1023 bytes");
-        assert_eq!(bytes(1024), "1.0 KiB (1024 bytes)");
-        assert_eq!(bytes(5 << 30), "5.0 GiB (5368709120 bytes)");
     }
 }

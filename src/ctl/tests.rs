@@ -1,5 +1,6 @@
 //! Commands from argument to exit code, against a daemon that is a stand-in on a real socket.
 
+mod care;
 mod events;
 mod fake;
 mod key;
@@ -21,6 +22,8 @@ use super::{
 struct Outcome {
     code: u8,
     out: String,
+    /// The same, whatever it is.
+    raw: Vec<u8>,
     err: String,
 }
 
@@ -41,8 +44,8 @@ fn cairlctl_on(on_terminal: bool, ending: Ending<'_>, arguments: &[&str], stdin:
         ["cairlctl"].iter().chain(arguments).map(Into::into),
         &mut Streams { stdin: &mut stdin, stdout: &mut out, stderr: &mut err, on_terminal, ending },
     );
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Outcome { code: exit.code(), out: text(out), err: text(err) }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Outcome { code: exit.code(), out: text(&out), err: text(&err), raw: out }
 }
 
 fn token_file(folder: &TempDir, mode: u32) -> String {

@@ -40,12 +40,16 @@ impl Lines<'_> {
         message: &impl Message,
         text: &str,
     ) -> Result<Reader, Failure> {
-        let written = if self.json {
-            writeln!(self.sink, "{}", json::of(name, &message.encode_to_vec())?)
+        if self.json {
+            self.text(&json::of(name, &message.encode_to_vec())?.to_string())
         } else {
-            writeln!(self.sink, "{text}")
-        };
-        match written.and_then(|()| self.sink.flush()) {
+            self.text(text)
+        }
+    }
+
+    /// Writes a line as it is, and flushes.
+    pub(super) fn text(&mut self, line: &str) -> Result<Reader, Failure> {
+        match writeln!(self.sink, "{line}").and_then(|()| self.sink.flush()) {
             Ok(()) => Ok(Reader::Here),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
             Err(error) => Err(Failure::line(&error)),

@@ -3,6 +3,7 @@
 //! What was begun belongs to the daemon: a caller that goes away ends its own waiting, never a request in flight.
 
 mod cancel;
+mod care;
 mod clients;
 mod complete;
 mod events;
@@ -107,6 +108,8 @@ pub struct Flows {
     tasks: TaskTracker,
     /// The rotation of the store's keys that goes on, or went on last.
     rotation: rotate::LastRotation,
+    /// Backups, checks and compactions of the store.
+    caretaking: care::Caretaking,
     metrics: FlowMetrics,
     /// Callbacks on their way to an outcome, by session and callback.
     completions: Flights<(SessionId, [u8; 32]), Landing<Session>>,
@@ -148,6 +151,7 @@ impl Flows {
             stopping,
             tasks,
             rotation: rotate::LastRotation::default(),
+            caretaking: care::Caretaking::default(),
             metrics: FlowMetrics::default(),
         }
     }

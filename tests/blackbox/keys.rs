@@ -1,22 +1,21 @@
 //! Replacing the key that the store is sealed with: while calls run, across a kill, and until the old key can go.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::fs;
 
 use cairld::{
     api::proto::{ListEventsRequest, RotateKeyRequest, RotateKeyResponse, SessionStatus},
     daemon::SystemClock,
-    domain::{CallerName, ClientName, Clock, CodeVerifier, RunId, SessionId, StateSecret},
-    store::{KeyRing, MasterKey, NewSession, PendingLimits, RedbStore, Settings, Store},
+    domain::Clock,
+    store::MasterKey,
 };
-use futures_util::future::try_join_all;
 use serde_json::Value;
 
-use crate::support::{Client, World, cairlctl, cairld, output, refused, signature};
+use crate::support::{Client, World, cairlctl, cairld, fill, output, refused, signature};
 
 const OLD: [u8; 32] = [1; 32];
 const NEW: [u8; 32] = [2; 32];
 /// So many that a rotation takes a while.
-const MANY: u16 = 6_000;
+const MANY: u64 = 6_000;
 
 fn id(key: [u8; 32]) -> String {
     MasterKey::new(key).id().to_string()
@@ -26,40 +25,6 @@ fn use_keys(world: &World, files: &str) {
     world.write_secret("new.key", &MasterKey::new(NEW).expose());
     let text = world.config_text().replace(r#"files = ["store.key"]"#, &format!("files = {files}"));
     fs::write(world.config(), text.replacen("admin = true", "admin = true\nevents = true", 1)).unwrap();
-}
-
-/// Adds sessions to a store that no daemon has open.
-async fn fill(path: &Path) {
-    let clock = SystemClock::new();
-    let settings = Settings {
-        path: path.to_owned(),
-        cache_bytes: 8 << 20,
-        retention: Duration::from_secs(86_400),
-        keys: KeyRing::new(&MasterKey::new(OLD), &[]),
-    };
-    let store = Arc::new(RedbStore::open(settings, RunId::new([7; 16]), clock.now()).unwrap());
-    let mut number = 0_u16;
-    let starts = std::iter::from_fn(|| {
-        number += 1;
-        let mut random = [0; 10];
-        random[..2].copy_from_slice(&number.to_be_bytes());
-        let new = NewSession {
-            id: SessionId::new(clock.now().wall, random),
-            client: ClientName::parse("shop").unwrap(),
-            caller: CallerName::parse("checkout").unwrap(),
-            scopes: Vec::new(),
-            redirect_uri: String::new(),
-            reference: String::new(),
-            test_mode: true,
-            secret: StateSecret::new([0; 32]),
-            verifier: CodeVerifier::from_random([0; 32]),
-            binding: None,
-            request_id: None,
-            limits: PendingLimits::default(),
-        };
-        (number <= MANY).then(|| store.start(clock.now(), new))
-    });
-    try_join_all(starts).await.unwrap();
 }
 
 /// How a daemon ends that must not start: its exit code, and what it says.
@@ -84,7 +49,7 @@ async fn a_key_is_replaced_while_calls_run_and_across_a_kill() {
     let body = br#"{"id":"e1","type":"vae.resolved","note":"canary"}"#;
     client.ingest(body, &signature(body)).await.unwrap();
     assert!(daemon.terminate().0.success());
-    fill(&world.path("cairld.redb")).await;
+    drop(fill(&world.path("cairld.redb"), SystemClock::new().now(), MANY).await);
 
     use_keys(&world, r#"["new.key"]"#);
     let (code, said) = refused_start(&world);

@@ -8,6 +8,7 @@ mod bad_input;
 mod budgets;
 mod callers;
 mod canary;
+mod care;
 mod clock;
 mod commands;
 mod crash;

@@ -1,8 +1,13 @@
 //! A daemon that knows a few answers by heart.
 
+mod admin;
+
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -19,8 +24,9 @@ use tokio_stream::{
 use tonic::{Code, Request, Response, Status, service::Routes, transport::Server};
 use tonic_types::{ErrorDetails, StatusExt};
 
+pub(super) use self::admin::backup;
 use crate::api::proto::{
-    admin_service_server::{AdminService, AdminServiceServer},
+    admin_service_server::AdminServiceServer,
     complete_authorization_request::Callback,
     get_session_request::Lookup,
     integration_service_server::{IntegrationService, IntegrationServiceServer},
@@ -31,7 +37,6 @@ use crate::api::proto::{
 pub(super) const BODY: &[u8] = b"{\"type\":\"vae.resolved\"}\n";
 
 type Answer<T> = Result<Response<T>, Status>;
-type NoStream<T> = tokio_stream::Empty<Result<T, Status>>;
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// How many events are listed, and told to a consumer.
@@ -53,6 +58,8 @@ struct Seen {
     tokens: Arc<Mutex<Vec<String>>>,
     calls: Arc<Mutex<Vec<String>>>,
     timed: Arc<Mutex<Vec<bool>>>,
+    /// Whether its backups are cut short and its store is damaged.
+    is_flawed: Arc<AtomicBool>,
 }
 
 impl Seen {
@@ -99,6 +106,12 @@ impl Fake {
         });
         let endpoint = is_ready.recv().unwrap();
         Self { endpoint, seen, stop: Some(stop), thread: Some(thread), _folder: folder }
+    }
+
+    /// The same, whose backups are cut short and whose store is damaged.
+    pub(super) fn flawed(self) -> Self {
+        self.seen.is_flawed.store(true, Ordering::Relaxed);
+        self
     }
 
     pub(super) fn endpoint(&self) -> &str {
@@ -338,57 +351,6 @@ impl IntegrationService for Knowing {
     }
 
     async fn explain_session(&self, _: Request<ExplainSessionRequest>) -> Answer<ExplainSessionResponse> {
-        unasked()
-    }
-}
-
-#[tonic::async_trait]
-impl AdminService for Knowing {
-    async fn get_status(&self, _: Request<GetStatusRequest>) -> Answer<GetStatusResponse> {
-        Ok(Response::new(GetStatusResponse { version: "0.1.0".to_owned(), ..GetStatusResponse::default() }))
-    }
-
-    type BackupStoreStream = NoStream<BackupStoreResponse>;
-    type VerifyStoreStream = NoStream<VerifyStoreResponse>;
-    type RotateKeyStream = Streamed<RotateKeyResponse>;
-
-    async fn list_sessions(&self, _: Request<ListSessionsRequest>) -> Answer<ListSessionsResponse> {
-        unasked()
-    }
-
-    async fn backup_store(&self, _: Request<BackupStoreRequest>) -> Answer<Self::BackupStoreStream> {
-        unasked()
-    }
-
-    async fn verify_store(&self, _: Request<VerifyStoreRequest>) -> Answer<Self::VerifyStoreStream> {
-        unasked()
-    }
-
-    async fn compact_store(&self, _: Request<CompactStoreRequest>) -> Answer<CompactStoreResponse> {
-        unasked()
-    }
-
-    async fn rotate_key(&self, _: Request<RotateKeyRequest>) -> Answer<Self::RotateKeyStream> {
-        let told = [(10, 9), (11, 10), (50, 45)];
-        let told = told.map(|(checked, sealed)| RotateKeyResponse {
-            sealed,
-            checked,
-            total: 100,
-            ..RotateKeyResponse::default()
-        });
-        let last = RotateKeyResponse {
-            sealed: 90,
-            checked: 100,
-            total: 100,
-            done: true,
-            key: "0a0b0c0d".to_owned(),
-            removable_keys: vec!["01020304".to_owned()],
-            ..RotateKeyResponse::default()
-        };
-        Ok(Response::new(Box::pin(tokio_stream::iter(told.into_iter().chain([last]).map(Ok)))))
-    }
-
-    async fn check_provider(&self, _: Request<CheckProviderRequest>) -> Answer<CheckProviderResponse> {
         unasked()
     }
 }

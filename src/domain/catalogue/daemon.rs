@@ -179,7 +179,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     own(
         Reason::Overloaded,
         "The daemon has more waiting than it takes; or this caller has more calls or streams at a time, or more sessions are \
-         open, than may be.",
+         open, than may be; or another backup, check or compaction of the store is under way.",
         "Repeat the same call after the retry delay. If it stays: where one caller alone is refused, let it have fewer at a \
          time, or raise its limits in cairld.toml; where starts alone are, see why sessions are left open (each ends by itself \
          after thirty minutes), or raise store.pending_sessions; where all calls are, the disk under store.path is too slow.",
@@ -189,6 +189,12 @@ pub(super) const ENTRIES: &[Entry] = &[
         "The store takes no writes at present.",
         "Operator: `cairlctl status` and the log say why. Free or mend the disk under store.path, then restart cairld: it \
          takes no writes before that. Caller: repeat the same call after the retry delay.",
+    ),
+    general(
+        Reason::NoRoomToCompact,
+        "There is no room in the file system of store.path for the copy that would take the place of the store's file.",
+        "Make as much room there as the records need that are kept, and call again. What is free within the file is not \
+         lost: new records take it.",
     ),
     general(
         Reason::CallerChanged,
@@ -208,7 +214,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     own(
         Reason::DeadlineExceeded,
-        "No answer came within the call's deadline, or within 60 seconds where it had none. What was begun goes on.",
+        "No answer came within the call's deadline, or within 60 seconds where it had none. What was begun goes on, but for a \
+         backup or check of the store of which nobody took anything for 30 seconds.",
         "Call GetSession to see what became of the session; a completion can be repeated with the same callback, a start with \
          its request_id. If it happens often, set a longer deadline, and look in GetStatus at how the provider answers.",
     ),

@@ -5,6 +5,7 @@ mod daemon;
 mod grpc;
 pub mod http;
 mod provider;
+mod store;
 
 use std::{
     fs,
@@ -25,6 +26,7 @@ pub use self::{
     daemon::{Daemon, cairlctl, cairld, cairld_with, output, read_until, send_signal},
     grpc::{Client, Refused, refused},
     provider::{CLIENT_ID, Provider, parameter},
+    store::fill,
 };
 
 pub const REDIRECT_URI: &str = "http://127.0.0.1:8910/callback";
