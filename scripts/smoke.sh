@@ -221,6 +221,16 @@ ctl session get ses_00000000000000000000000000 >/dev/null 2>"$work/missing" || s
 expect_text "unknown session" SESSION_NOT_FOUND "$work/missing"
 expect "exit code" 1 "$status"
 
+step "cairlctl takes care of the store"
+ctl backup "$work/backup"
+ctl store verify
+ctl store compact
+ctl restore "$work/backup" --to "$work/restored.redb"
+cmp "$work/backup" "$work/restored.redb"
+status=0
+ctl backup "$work/backup" 2>"$work/again" || status=$?
+expect "exit code" 74 "$status"
+
 step "cairld dev stops when told to"
 kill -TERM "$dev"
 timeout 30 tail -f --pid="$dev" /dev/null || fail "cairld dev goes on"

@@ -33,7 +33,7 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::ExchangeInProgress
         | Reason::ProviderSessionUnknown
         | Reason::TokenNotHeld
-        | Reason::NoRoomToCompact => Code::FailedPrecondition,
+        | Reason::CompactionFailed => Code::FailedPrecondition,
         Reason::ProviderSessionNotFound
         | Reason::StateUnknown
         | Reason::SessionNotFound

@@ -128,8 +128,8 @@ reasons! {
     DeadlineExceeded = "DEADLINE_EXCEEDED",
     /// What the caller may do was changed while the stream was open.
     CallerChanged = "CALLER_CHANGED",
-    /// There is no room beside the store's file for the copy that would take its place.
-    NoRoomToCompact = "NO_ROOM_TO_COMPACT",
+    /// The copy that would take the place of the store's file could not be made.
+    CompactionFailed = "COMPACTION_FAILED",
     /// This version does not serve the call, or does not know it.
     Unimplemented = "UNIMPLEMENTED",
 }

@@ -82,7 +82,7 @@ impl Flows {
     /// joins it, and it goes on when everybody who asked has left.
     ///
     /// # Errors
-    /// `NO_ROOM_TO_COMPACT`, `OVERLOADED` while other care of the store is under way or too much is written meanwhile,
+    /// `COMPACTION_FAILED`, `OVERLOADED` while other care of the store is under way or too much is written meanwhile,
     /// `SHUTTING_DOWN`, or the store's own.
     pub async fn compact_store(self: &Arc<Self>) -> Result<Compacted, Refusal> {
         let mut told = {
@@ -153,10 +153,10 @@ async fn compact(flows: Arc<Flows>, place: OwnedSemaphorePermit, tell: watch::Se
 
 fn refusal(error: CompactError) -> Refusal {
     match error {
-        CompactError::NoRoom { .. } => Reason::NoRoomToCompact.into(),
+        CompactError::NoRoom { .. } | CompactError::Copy(_) => Reason::CompactionFailed.into(),
         CompactError::Outrun => Refusal { retry_after: Some(COME_BACK), ..Reason::Overloaded.into() },
         CompactError::Stopped => Reason::ShuttingDown.into(),
-        CompactError::Failed(_) => Reason::StoreUnavailable.into(),
+        CompactError::Store(error) => error.into(),
     }
 }
 

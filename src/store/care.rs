@@ -41,7 +41,7 @@ pub struct Compacted {
 }
 
 /// Why no room was given back. All is as it was.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum CompactError {
     /// A copy is made first, and there is no room for it.
     #[error(
@@ -59,9 +59,12 @@ pub enum CompactError {
     /// It was to stop.
     #[error("broken off")]
     Stopped,
-    /// The store, or the disk.
-    #[error("{0}")]
-    Failed(String),
+    /// The copy could not be written.
+    #[error("the copy: {0}")]
+    Copy(String),
+    /// The store's own.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Work on everything that is kept, while it serves.

@@ -191,10 +191,12 @@ pub(super) const ENTRIES: &[Entry] = &[
          takes no writes before that. Caller: repeat the same call after the retry delay.",
     ),
     general(
-        Reason::NoRoomToCompact,
-        "There is no room in the file system of store.path for the copy that would take the place of the store's file.",
-        "Make as much room there as the records need that are kept, and call again. What is free within the file is not \
-         lost: new records take it.",
+        Reason::CompactionFailed,
+        "The copy that would take the place of the store's file could not be made, mostly since there is no room beside it. \
+         All is as it was.",
+        "The log of cairld says why. Make as much room in the file system of store.path as the records need that are kept, see \
+         that its folder belongs to the daemon's user, and call again. What is free within the file is not lost: new records \
+         take it.",
     ),
     general(
         Reason::CallerChanged,

@@ -62,9 +62,9 @@ impl Beside {
         kind: &str,
         cache_bytes: usize,
     ) -> Result<(Self, Database), CopyError> {
-        let mut path = place.as_os_str().to_owned();
-        path.push(kind);
-        let beside = Self { path: path.into(), place: place.to_owned(), is_done: false };
+        // Where a link stands in its place, the file that it leads to is meant.
+        let place = place.canonicalize()?;
+        let beside = Self { path: named(&place, kind), place, is_done: false };
         beside.remove()?;
         // Its owner's alone, like the store.
         drop(OpenOptions::new().create_new(true).append(true).mode(0o600).open(&beside.path)?);
@@ -74,9 +74,8 @@ impl Beside {
 
     /// Removes what a copy of that kind left behind that was cut off.
     pub(super) fn clean_up(place: &Path, kind: &str) -> io::Result<()> {
-        let mut path = place.as_os_str().to_owned();
-        path.push(kind);
-        Self { path: path.into(), place: place.to_owned(), is_done: true }.remove()
+        let place = place.canonicalize()?;
+        Self { path: named(&place, kind), place, is_done: true }.remove()
     }
 
     fn remove(&self) -> io::Result<()> {
@@ -109,6 +108,12 @@ impl Beside {
         let folder = self.place.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
+}
+
+fn named(place: &Path, kind: &str) -> PathBuf {
+    let mut name = place.as_os_str().to_owned();
+    name.push(kind);
+    name.into()
 }
 
 impl Drop for Beside {

@@ -166,7 +166,7 @@ pub(super) async fn compact(
     let explain = |abandoned| match abandoned {
         Abandoned::Copy(CopyError::NoRoom { free }) => CompactError::NoRoom { path: shown.clone(), free },
         Abandoned::Copy(error @ (CopyError::Misfit(_) | CopyError::Database(_))) => {
-            CompactError::Failed(error.to_string())
+            CompactError::Copy(error.to_string())
         }
         Abandoned::Stopped => CompactError::Stopped,
     };
@@ -224,12 +224,6 @@ async fn catch_up(writer: &Writer, mut copy: Copy) -> Result<(), Caught> {
         }
     }
     Err(Caught::Outrun)
-}
-
-impl From<StoreError> for CompactError {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error.to_string())
-    }
 }
 
 /// Where waiting for the disk harms nobody.

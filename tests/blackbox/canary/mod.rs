@@ -50,7 +50,7 @@ const NOT_MET: &[&str] = &[
     "RECORD_CORRUPT",
     "INTERNAL",
     "DEADLINE_EXCEEDED",
-    "NO_ROOM_TO_COMPACT",
+    "COMPACTION_FAILED",
 ];
 
 /// Dependencies too, as far as they can be made to talk.

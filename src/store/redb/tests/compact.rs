@@ -11,7 +11,7 @@ use super::{
     backup::{bytes_of, problems},
     *,
 };
-use crate::store::{BackupPiece, Care, CompactError};
+use crate::store::{BackupPiece, Care, CompactError, Compacted};
 
 const MANY: u64 = 3000;
 
@@ -131,4 +131,35 @@ async fn a_copy_that_a_crash_left_behind_goes() {
     fs::write(&beside, "half of a store").unwrap();
     drop(folder.try_open(&[1]).unwrap());
     assert!(!beside.exists());
+}
+
+#[tokio::test]
+async fn a_link_in_its_place_stays_one() {
+    let (folder, other) = (InFolder::new(), tempfile::tempdir().unwrap());
+    let store = mostly_free(&folder).await;
+    drop(store);
+    let elsewhere = other.path().join("elsewhere.redb");
+    fs::copy(folder.path(), &elsewhere).unwrap();
+    fs::remove_file(folder.path()).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, folder.path()).unwrap();
+    let store = folder.try_open(&[1]).unwrap();
+    let Compacted { before, after } = store.compact(never()).await.unwrap();
+    assert!(after < before / 2, "{before}, {after}");
+    assert_eq!(fs::metadata(&elsewhere).unwrap().len(), after);
+    assert!(fs::symlink_metadata(folder.path()).unwrap().is_symlink());
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_made_changes_nothing() {
+    let folder = InFolder::new();
+    let store = mostly_free(&folder).await;
+    // A folder in the copy's place cannot be removed as a file can.
+    let beside = folder.path().with_extension("redb.compacting");
+    fs::create_dir(&beside).unwrap();
+    let failed = store.compact(never()).await.unwrap_err();
+    assert!(matches!(failed, CompactError::Copy(_)), "{failed}");
+    store.start(at(6000), numbered(1)).await.unwrap();
+    fs::remove_dir(&beside).unwrap();
+    store.compact(never()).await.unwrap();
+    assert_eq!(store.status().sessions, 1);
 }
