@@ -1,24 +1,18 @@
 //! The embedded backend: one file, one writer, group commit.
 
-mod backup;
-mod beside;
-mod bites;
 mod budgets;
-mod check;
-mod compact;
+mod care;
 mod consumers;
 mod counts;
 mod current;
 #[cfg(test)]
 mod cuts;
 mod events;
-mod every;
 mod inbox;
 mod keys;
 mod latest;
 mod live;
 mod open;
-mod restore;
 mod revocations;
 mod rotate;
 mod sessions;
@@ -38,7 +32,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
 use redb::{ReadableDatabase, ReadableTableMetadata};
 use tokio::sync::watch;
 
@@ -46,10 +39,8 @@ pub use self::open::{OpenError, Opening, Settings};
 #[cfg(test)]
 pub(super) use self::sessions::new_row;
 use self::{
-    backup::Backup,
-    beside::free_bytes,
     budgets::budget_key,
-    check::Check,
+    care::free_bytes,
     current::Current,
     latest::Latest,
     open::Opened,
@@ -60,8 +51,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Admitted, BackupPiece, Care, Checked, CompactError, Compacted, KeyRing, KeysError, LiveSessions, Lookup,
-    NewSession, Rotation, Slot, Started, Store, StoreError, StoreMetrics, StoreStatus, Swept, Take, Took,
+    Admitted, KeyRing, KeysError, LiveSessions, Lookup, NewSession, Rotation, Slot, Started, Store,
+    StoreError, StoreMetrics, StoreStatus, Swept, Take, Took,
     record::{Codec, SCHEMA_VERSION, decode_link},
 };
 use crate::domain::{
@@ -407,27 +398,6 @@ impl Store for RedbStore {
         match self.writer.latch().reason() {
             Some(why) => format!("{path}a write failed ({why}); make room on its disk, or mend it"),
             None => format!("{path}the writer thread has ended"),
-        }
-    }
-}
-
-#[async_trait]
-impl Care for RedbStore {
-    fn backup(&self, now: Moment) -> Result<BoxStream<'static, Result<BackupPiece, StoreError>>, StoreError> {
-        Ok(Backup::begin(self.database.get(), Arc::clone(&self.codec), now)?.pieces())
-    }
-
-    fn check(&self) -> Result<BoxStream<'static, Result<Checked, StoreError>>, StoreError> {
-        Ok(Check::begin(self.database.get(), Arc::clone(&self.codec))?.parts())
-    }
-
-    async fn compact(
-        &self,
-        is_stopping: Box<dyn Fn() -> bool + Send + Sync>,
-    ) -> Result<Compacted, CompactError> {
-        match &self.path {
-            Some(path) => compact::compact(self, path, is_stopping).await,
-            None => Ok(Compacted::default()),
         }
     }
 }

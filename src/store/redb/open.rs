@@ -11,10 +11,8 @@ use super::{
         record::{Codec, META, SCHEMA_VERSION},
         seal::{IndexKey, KeyRing, Place, SealError},
     },
-    beside::Beside,
-    budgets, compact,
+    budgets, care,
     keys::{self, INDEX_KEY_ROW, InUse, KEYS_ROW},
-    restore,
     tables::{COUNTS_TABLE, META_TABLE, SESSIONS_TABLE, Tables},
 };
 use crate::domain::{Moment, RunId, SessionId, Timestamp};
@@ -130,8 +128,8 @@ pub(super) fn open_file(
         Some(_) => {}
     }
     let io = |error: std::io::Error| OpenError::Io { path: shown.clone(), what: error.to_string() };
-    if found.is_some() && restore::is_backup(&path).map_err(io)? {
-        return Ok((restore::restore(&path, keys, cache_bytes, (now, run), tell)?, path));
+    if found.is_some() && care::is_backup(&path).map_err(io)? {
+        return Ok((care::restore(&path, keys, cache_bytes, (now, run), tell)?, path));
     }
     // What is secret in it is sealed; who uses the daemon, and when, is nobody else's business either.
     let private = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
@@ -143,8 +141,7 @@ pub(super) fn open_file(
     });
     let database = builder.create(&path).map_err(|error| explain(&shown, error))?;
     let opened = prepare(database, keys, now, &shown, tell)?;
-    // A copy that was cut off is of no use to anybody.
-    Beside::clean_up(&path, compact::KIND).map_err(io)?;
+    care::clean_up(&path).map_err(io)?;
     Ok((opened, path))
 }
 

@@ -8,6 +8,16 @@ use redb::{Database, ReadTransaction, ReadableDatabase, Value};
 
 use super::{
     super::{
+        counts::rows_of,
+        tables::{InboxSpan, event_key, read_event_key},
+        unreadable,
+    },
+    bites::bites,
+    every,
+};
+use crate::{
+    domain::{ClientName, Session, SessionId},
+    store::{
         Checked, StoreError,
         record::{
             BUDGETS, CODES, CONSUMERS, Codec, DIGESTS, EVENTS, EventRow, INBOX_SPANS, PROVIDER_SESSIONS,
@@ -15,13 +25,7 @@ use super::{
             decode_link, gist,
         },
     },
-    bites::bites,
-    counts::rows_of,
-    every,
-    tables::{InboxSpan, event_key, read_event_key},
-    unreadable,
 };
-use crate::domain::{ClientName, Session, SessionId};
 
 /// Bytes of rows that are looked at at a time.
 const BITE_BYTES: usize = 256 * 1024;

@@ -9,7 +9,7 @@ use std::{
 
 use redb::{Database, WriteTransaction};
 
-use super::{every, open::builder};
+use super::{super::open::builder, every};
 
 /// Room that is left alone beside a copy that grows, bytes: whoever else writes there, the store's own writer first of all,
 /// must not find the disk full because of it.
@@ -131,7 +131,7 @@ pub(super) fn put(transaction: &WriteTransaction, table: &str, rows: &Rows) -> R
 }
 
 /// Room that is left in the file system of a file for who is not root.
-pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+pub(in crate::store::redb) fn free_bytes(path: &Path) -> Option<u64> {
     let system = rustix::fs::statvfs(path).ok()?;
     system.f_bavail.checked_mul(system.f_frsize)
 }

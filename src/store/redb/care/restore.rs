@@ -17,21 +17,25 @@ use subtle::ConstantTimeEq;
 
 use super::{
     super::{
+        budgets,
+        open::{self, OpenError, Opened, Opening},
+        revocations::put_revocation,
+        sessions::{forget_state, log_damage},
+        tables::{Change, OperationError, Outcome, Tables, database, put_session},
+    },
+    backup,
+    beside::{self, Beside, CopyError},
+};
+use crate::{
+    domain::{Moment, RunId, SessionId},
+    store::{
         BACKUP_MAGIC, KeyRing,
         record::{
             Codec, SCHEMA_VERSION, read_moment,
             stored::{self, backup_piece::Piece},
         },
     },
-    backup,
-    beside::{self, Beside, CopyError},
-    budgets,
-    open::{self, OpenError, Opened, Opening},
-    revocations::put_revocation,
-    sessions::{forget_state, log_damage},
-    tables::{Change, OperationError, Outcome, Tables, database, put_session},
 };
-use crate::domain::{Moment, RunId, SessionId};
 
 /// What the new file is called behind the store's name.
 const KIND: &str = ".restoring";
@@ -42,14 +46,14 @@ const BATCH: usize = 16 << 20;
 const ENDED_AT_ONCE: usize = 4096;
 
 /// Whether a file is a backup.
-pub(super) fn is_backup(path: &Path) -> io::Result<bool> {
+pub(in crate::store::redb) fn is_backup(path: &Path) -> io::Result<bool> {
     let mut start = Vec::new();
     File::open(path)?.take(BACKUP_MAGIC.len() as u64).read_to_end(&mut start)?;
     Ok(start == BACKUP_MAGIC)
 }
 
 /// Makes a store of the backup that stands in its place, for a run that begins now.
-pub(super) fn restore(
+pub(in crate::store::redb) fn restore(
     path: &Path,
     keys: KeyRing,
     cache_bytes: usize,

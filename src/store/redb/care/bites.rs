@@ -2,7 +2,7 @@
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 
-use super::super::StoreError;
+use crate::store::StoreError;
 
 /// Reads one bite after the other until there is none left, or one fails. Each is read where waiting for the disk harms
 /// nobody, and only when it is asked for.

@@ -11,14 +11,16 @@ use std::{path::Path, sync::Arc};
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use super::{
-    super::{CompactError, Compacted, StoreError, record::SESSION_COUNTS},
-    RedbStore,
+    super::{
+        RedbStore,
+        tables::Tables,
+        touched::Touched,
+        writer::{Desk, Writer},
+    },
     beside::{self, Beside, CopyError, Rows},
     every,
-    tables::Tables,
-    touched::Touched,
-    writer::{Desk, Writer},
 };
+use crate::store::{CompactError, Compacted, StoreError, record::SESSION_COUNTS};
 
 /// What the new file is called behind the store's name.
 pub(super) const KIND: &str = ".compacting";

@@ -8,8 +8,10 @@ use prost::Message;
 use redb::{Database, ReadTransaction, ReadableDatabase};
 use sha2::{Digest, Sha256};
 
-use super::{
-    super::{
+use super::{super::unreadable, bites::bites, every};
+use crate::{
+    domain::Moment,
+    store::{
         BACKUP_MAGIC, BackupPiece, StoreError,
         record::{
             Codec, SCHEMA_VERSION, moment,
@@ -17,10 +19,7 @@ use super::{
         },
         seal::Purpose,
     },
-    bites::bites,
-    every, unreadable,
 };
-use crate::domain::Moment;
 
 /// About how many bytes of rows one piece has. A single row may be larger.
 const PIECE_BYTES: usize = 128 * 1024;

@@ -7,7 +7,7 @@ use redb::{
     Key, ReadTransaction, ReadableTableMetadata, TableDefinition, TableHandle, Value, WriteTransaction,
 };
 
-use super::tables::{
+use super::super::tables::{
     BUDGETS_TABLE, CODES_TABLE, CONSUMERS_TABLE, COUNTS_TABLE, DIGESTS_TABLE, EVENTS_TABLE, INBOXES_TABLE,
     INNER_IDS_TABLE, META_TABLE, PROVIDER_SESSIONS_TABLE, REQUESTS_TABLE, REVOCATIONS_TABLE,
     SESSION_EVENTS_TABLE, SESSIONS_TABLE,
