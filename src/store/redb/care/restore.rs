@@ -137,7 +137,8 @@ fn read_all(
         return Err(RestoreError::NewerSchema(begin.schema_version));
     }
     let made = read_moment(begin.made).map_err(|_| bad("it does not say when it was made"))?;
-    let (mut batch, mut bytes, mut rows, mut told) = (Vec::new(), 0, 0, None);
+    tell(Opening::Restoring { percent: 0 });
+    let (mut batch, mut bytes, mut rows, mut told) = (Vec::new(), 0, 0, 0);
     loop {
         let digest = reader.digest.clone();
         match reader.piece()? {
@@ -149,7 +150,7 @@ fn read_all(
                     write(beside, database, &mut batch, bytes)?;
                     bytes = 0;
                     let percent = u8::try_from(reader.read * 100 / size.max(1)).unwrap_or(100);
-                    if told.replace(percent) != Some(percent) {
+                    if std::mem::replace(&mut told, percent) < percent {
                         tell(Opening::Restoring { percent });
                     }
                 }

@@ -253,6 +253,7 @@ async fn one_that_was_cut_off_begins_anew() {
     let told = Arc::clone(&steps);
     let store = folder.try_open_telling(&[1], move |step| told.lock().unwrap().push(step)).unwrap();
     assert_eq!(store.status().sessions, 6);
+    assert_eq!(*steps.lock().unwrap(), [Opening::Restoring { percent: 0 }], "and says what it is at");
     assert!(!beside.exists());
 }
 
