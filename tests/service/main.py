@@ -175,7 +175,7 @@ def main() -> None:
         with_config = restarts(service, sandbox, service_config)
         without = restarts(service, sandbox, None)
         say(f"\n  calls that failed: {with_config.lost()} with the service config, {without.lost()} without")
-        check("no call is lost with the service config", with_config.lost() == 0)
+        check(f"no call is lost with the service config: {dict(with_config.errors)}", with_config.lost() == 0)
         check(
             "without it nothing but UNAVAILABLE is heard",
             all(code.startswith(("OK", "UNAVAILABLE")) for _, code in without.counts),
