@@ -194,6 +194,7 @@ def stops(session: str) -> None:
 def journal() -> None:
     say("\n# the journal")
     lines = [json.loads(line) for line in quietly("journalctl -u cairld -t cairld --output=json").splitlines()]
+    check("the daemon's lines are there", len(lines) > 20)
     for field in FIELDS:
         check(f"each line has {field}", all(field in line for line in lines))
     say(f"  {len(lines)} lines of the daemon, each with {', '.join(FIELDS)}")
