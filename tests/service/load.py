@@ -52,6 +52,8 @@ class Load:
         self.counts: collections.Counter = collections.Counter()
         # What the library says of calls that failed.
         self.errors: collections.Counter = collections.Counter()
+        # How many answers each caller had, by its thread.
+        self.answered: collections.Counter = collections.Counter()
         self.started: dict[str, str] = {}
         self.completed: dict[str, str] = {}
         self.lock = threading.Lock()
@@ -87,6 +89,7 @@ class Load:
                 self.errors[f"{name}: {error.details()}"] += 1
         with self.lock:
             self.counts[name, code] += 1
+            self.answered[threading.get_ident()] += answer is not None
         return answer
 
     def _start(self, stub):
@@ -123,6 +126,15 @@ class Load:
             is_left = self.completions_left > 0
             self.completions_left -= is_left
         return is_left
+
+    def answers(self) -> collections.Counter:
+        with self.lock:
+            return self.answered.copy()
+
+    def have_all_been_answered(self, since: collections.Counter) -> bool:
+        """Whether each caller that goes on has had an answer more than then."""
+        with self.lock:
+            return all(self.answered[caller.ident] > since[caller.ident] for caller in self.threads if caller.is_alive())
 
     def lost(self) -> int:
         """Calls that their callers had to see fail."""

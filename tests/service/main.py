@@ -82,9 +82,10 @@ def restarts(service: Service, sandbox: Sandbox, service_config: pathlib.Path | 
     with Load(service, sandbox, service_config, COMPLETIONS) as load:
         pauses = []
         for _ in range(RESTARTS):
-            # As many calls as make sure that all callers are at it.
-            enough = sum(load.counts.values()) + 200
-            while sum(load.counts.values()) < enough:
+            # As many calls as make sure that all callers are at it, each with an answer since the last restart: a call is
+            # carried over one, and five attempts are not enough where the next ones follow at the pace of its retries.
+            enough, since = sum(load.counts.values()) + 200, load.answers()
+            while sum(load.counts.values()) < enough or not load.have_all_been_answered(since):
                 time.sleep(0.01)
             pauses.append(service.restart())
     for (method, code), count in sorted(load.counts.items()):
