@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs a tool that checks this project and prints the path of its program.
+# Installs a tool that checks this project and prints the path of its program, or of its folder (machine).
 #
-#   scripts/tools.sh cargo-deny|cargo-fuzz|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium|systemd-analyze
+#   scripts/tools.sh cargo-deny|cargo-fuzz|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium|systemd-analyze|machine
 #
 # Each tool but the distribution's, libfaketime and those behind it, has its version here and nowhere else, and lives in a folder
 # named after it, so that a new version is a new folder and an old one is never run by mistake. CAIRLD_TOOLS names another
@@ -98,6 +98,35 @@ obtain_package() {
   command -v "$program"
 }
 
+# A Debian with systemd in a folder, for scripts/booted.sh: of the release that this machine has, since programs that were
+# built here run in it.
+obtain_machine() {
+  local packages=systemd,systemd-sysv,systemd-container,dbus,ca-certificates,python3,curl,procps
+  local suite site folder part debootstrap
+  suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+  folder=$tools/machine-$suite-$(sha256sum <<<"$packages" | cut -c 1-12)
+  if [ ! -e "$folder" ]; then
+    # It is in /usr/sbin, which not everybody has in the path.
+    debootstrap=$(PATH=$PATH:/usr/sbin obtain_package debootstrap)
+    # From where this machine's own packages come.
+    # shellcheck disable=SC2016
+    site=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(SITE)' 'Created-By: Packages' |
+      awk -v suite="$suite" '$1 == suite && $2 == "main" { print $3; exit }')
+    [ -n "$site" ] || fail "apt-get knows of no packages of \"$suite\""
+    echo "tools: installing Debian $suite into $folder" >&2
+    mkdir -p "$tools"
+    part=$(mktemp -d "$tools/.machine-XXXXXX")
+    # What it mounts and starts on its way goes with it, however it ends.
+    unshare --mount --pid --fork --kill-child "$debootstrap" --variant=minbase --include="$packages" "$suite" "$part/root" \
+      "$site" >"$part/log" 2>&1 || { tail -n 20 "$part/log" >&2; rm -rf "$part"; fail "Debian could not be installed"; }
+    rm -f "$part"/root/var/cache/apt/archives/*.deb
+    # Somebody else may have been faster.
+    mv -T "$part/root" "$folder" 2>/dev/null || true
+    rm -rf "$part"
+  fi
+  echo "$folder"
+}
+
 case ${1:-} in
   cargo-deny) obtain cargo-deny "$cargo_deny_version" bin/cargo-deny install_cargo_deny --version ;;
   cargo-fuzz) obtain cargo-fuzz "$cargo_fuzz_version" bin/cargo-fuzz install_cargo_fuzz --version ;;
@@ -107,5 +136,6 @@ case ${1:-} in
   gungraun-runner) obtain gungraun-runner "$gungraun_version" bin/gungraun-runner install_gungraun_runner --version ;;
   valgrind | chromium) obtain_package "$1" ;;
   systemd-analyze) obtain_package systemd "$1" ;;
-  *) fail "usage: scripts/tools.sh cargo-deny|cargo-fuzz|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium|systemd-analyze" ;;
+  machine) obtain_machine ;;
+  *) fail "usage: scripts/tools.sh cargo-deny|cargo-fuzz|buf|grpcurl|gungraun-runner|libfaketime|valgrind|chromium|systemd-analyze|machine" ;;
 esac

@@ -54,10 +54,12 @@ const SERVICE: &[&str] = &[
     "KeyringMode=private",
     "SystemCallArchitectures=native",
     "SystemCallFilter=@system-service",
-    "SystemCallFilter=~@privileged @resources @aio @keyring @memlock @chown @setuid",
+    "SystemCallFilter=~@privileged @resources @aio @keyring @memlock @chown @setuid memfd_create",
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
-    "NoExecPaths=/",
-    "ExecPaths=/usr -/bin -/lib -/lib64",
+    "NoExecPaths=/ /run /run/cairld /var/lib/cairld /tmp /var/tmp /dev/shm -/dev/hugepages",
+    "ExecPaths=/usr",
+    "BindReadOnlyPaths=/usr",
+    "ReadOnlyPaths=/run /etc/cairld",
 ];
 
 /// What would weaken it, or have it recognise nobody, or wrong ages.

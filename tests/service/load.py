@@ -4,6 +4,7 @@ import collections
 import json
 import pathlib
 import threading
+import time
 import uuid
 
 import grpc
@@ -34,12 +35,25 @@ def channel(target: str, service_config: pathlib.Path | None) -> grpc.Channel:
     return grpc.insecure_channel(target, options)
 
 
+def surely(call):
+    """Calls again for as long as it fails, as everybody does who wants a user's flow to end; the failures are counted."""
+    deadline = time.monotonic() + 60
+    while (answer := call()) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError("a call fails on and on")
+    return answer
+
+
 class Load:
     """Several callers, each in a thread with a channel of its own, half of them over the Unix socket."""
 
     def __init__(self, service, sandbox, service_config: pathlib.Path | None, completions: int) -> None:
         self.service, self.sandbox, self.service_config = service, sandbox, service_config
         self.counts: collections.Counter = collections.Counter()
+        # What the library says of calls that failed.
+        self.errors: collections.Counter = collections.Counter()
+        # How many answers each caller had, by its thread.
+        self.answered: collections.Counter = collections.Counter()
         self.started: dict[str, str] = {}
         self.completed: dict[str, str] = {}
         self.lock = threading.Lock()
@@ -71,8 +85,11 @@ class Load:
         except grpc.RpcError as error:
             trailers = dict(error.trailing_metadata() or ())
             answer, code = None, f"{error.code().name} {trailers.get('cairld-reason', '(no answer)')}"
+            with self.lock:
+                self.errors[f"{name}: {error.details()}"] += 1
         with self.lock:
             self.counts[name, code] += 1
+            self.answered[threading.get_ident()] += answer is not None
         return answer
 
     def _start(self, stub):
@@ -92,24 +109,32 @@ class Load:
                     self._one(stub.GetSession, GetSessionRequest(session_id=started.session.id))
 
     def _complete(self, target: str) -> None:
-        """Whole flows, as many as the provider's limit allows; others' calls go on meanwhile."""
+        """Whole flows, as many as the provider's limit allows, all of them to their end; others' calls go on meanwhile."""
         with channel(target, self.service_config) as connection:
             stub = IntegrationServiceStub(connection)
-            while not self.is_over.is_set():
-                with self.lock:
-                    is_left = self.completions_left > 0
-                    self.completions_left -= is_left
-                if not is_left:
-                    break
-                started = self._start(stub)
-                if not started:
-                    continue
+            while self._takes_a_flow():
+                started = surely(lambda: self._start(stub))
                 decision = {"authorization_url": started.authorization_url, "outcome": "approve"}
                 callback = self.sandbox.post("decide", decision)["callback_url"]
                 request = CompleteAuthorizationRequest(callback_url=callback, binding=BINDING)
-                if self._one(stub.CompleteAuthorization, request):
-                    with self.lock:
-                        self.completed[started.session.id] = callback
+                surely(lambda request=request: self._one(stub.CompleteAuthorization, request))
+                with self.lock:
+                    self.completed[started.session.id] = callback
+
+    def _takes_a_flow(self) -> bool:
+        with self.lock:
+            is_left = self.completions_left > 0
+            self.completions_left -= is_left
+        return is_left
+
+    def answers(self) -> collections.Counter:
+        with self.lock:
+            return self.answered.copy()
+
+    def have_all_been_answered(self, since: collections.Counter) -> bool:
+        """Whether each caller that goes on has had an answer more than then."""
+        with self.lock:
+            return all(self.answered[caller.ident] > since[caller.ident] for caller in self.threads if caller.is_alive())
 
     def lost(self) -> int:
         """Calls that their callers had to see fail."""

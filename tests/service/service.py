@@ -105,6 +105,9 @@ class Service:
                 self.begun = len(self.words)
             self.process = self._spawn()
             code = self.process.wait()
+            with self.told:
+                # What it has told counts no more, though the next one is started only later.
+                self.begun = len(self.words)
             self.exits.append(code)
             if code in NEVER_AGAIN and self.is_wanted and not self.is_restarting:
                 print(f"service: it ended with {code}, and is not started again", flush=True)
