@@ -27,7 +27,7 @@ use super::{
     notify::notify,
     run::{Readiness, run},
     signals::{Stop, reloads},
-    telemetry::{self, LogOptions},
+    telemetry::{self, LogOptions, Traces},
 };
 use crate::{domain::Tracer, sandbox, store::MasterKey};
 
@@ -113,12 +113,13 @@ pub fn main() -> process::ExitCode {
 fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve { config, log } => {
-            let telemetry = telemetry::start("info", &log);
+            telemetry::start("info", &log);
             descriptors::raise_limit();
             let inherited = Inherited::take().map_err(|error| Failure::new(ExitCode::Config, error))?;
             let loaded = configuration(&config, inherited.sockets())?;
-            let ended = in_runtime(serve(loaded, config, inherited, telemetry.tracer()));
-            telemetry.finish();
+            let traces = Traces::from_environment();
+            let ended = in_runtime(serve(loaded, config, inherited, traces.tracer()));
+            traces.finish();
             ended
         }
         Command::Check { config } => {
@@ -135,9 +136,10 @@ fn execute(command: Command) -> Result<(), Failure> {
             in_runtime(serve_sandbox(listen, daily_cap))
         }
         Command::Dev { options, log } => {
-            let telemetry = telemetry::start("warn", &log);
-            let ended = in_runtime(dev::dev(options, telemetry.tracer()));
-            telemetry.finish();
+            telemetry::start("warn", &log);
+            let traces = Traces::from_environment();
+            let ended = in_runtime(dev::dev(options, traces.tracer()));
+            traces.finish();
             ended
         }
         Command::Keygen { file } => keygen(file.as_deref()),

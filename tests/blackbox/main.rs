@@ -26,6 +26,8 @@ mod linear;
 mod logs;
 mod main_job;
 mod ops;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod reconcile;
 mod reload;
 mod revoke;

@@ -30,14 +30,8 @@ const TALKATIVE: [&str; 8] = ["h2", "hyper", "hyper_util", "reqwest", "rustls", 
 /// What the fields of the journal are called after, so that none is taken for another program's: `CAIRLD_SESSION`.
 const PREFIX: &str = "CAIRLD";
 
-/// Telemetry that has been started.
-pub(super) struct Telemetry {
-    export: Option<Arc<Export>>,
-}
-
-/// Starts logging as `RUST_LOG` asks, as `default` has it where that says nothing, and traces where there is a collector
-/// for them.
-pub(super) fn start(default: &str, options: &LogOptions) -> Telemetry {
+/// Starts logging as `RUST_LOG` asks, as `default` has it where that says nothing.
+pub(super) fn start(default: &str, options: &LogOptions) {
     let (filter, unreadable) = filter(default);
     let (layer, no_journal) = layer(options.format.unwrap_or_else(destination::by_itself));
     let log = tracing_subscriber::registry().with(layer.with_filter(filter_fn(may_speak))).with(filter);
@@ -50,10 +44,19 @@ pub(super) fn start(default: &str, options: &LogOptions) -> Telemetry {
     if let Some(error) = unreadable {
         tracing::warn!(error, default, "RUST_LOG is not understood, and as if it were not set");
     }
-    Telemetry { export: Export::from_environment().map(Arc::new) }
 }
 
-impl Telemetry {
+/// Callers' traces, and where spans go.
+pub(super) struct Traces {
+    export: Option<Arc<Export>>,
+}
+
+impl Traces {
+    /// To the collector that the environment names, where it names one.
+    pub(super) fn from_environment() -> Self {
+        Self { export: Export::from_environment().map(Arc::new) }
+    }
+
     /// What carries traces on, and records spans where they are collected.
     pub(super) fn tracer(&self) -> Arc<dyn Tracer> {
         Arc::new(TraceKeeper::new(self.export.clone()))

@@ -157,3 +157,12 @@ fn the_form_can_be_chosen_and_a_wrong_one_says_which_there_are() {
         assert!(first.contains("RUST_LOG is not understood") && first.starts_with(begins), "{stderr}");
     }
 }
+
+#[cfg(not(feature = "otlp"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_without_traces_says_so_where_they_are_asked_for() {
+    let world = World::new().await;
+    let daemon =
+        Daemon::start_with(&world.config(), &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")]);
+    daemon.says("no traces are exported: this cairld is built without it");
+}
