@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 seconds=${1:-60}
 [ $# = 0 ] || shift
-[ $# -gt 0 ] || set -- callback webhook answer record config retry_after
+[ $# -gt 0 ] || set -- callback webhook answer record config retry_after trace
 
 fuzz=$(scripts/tools.sh cargo-fuzz)
 export CARGO_TARGET_DIR=${CAIRLD_FUZZ_TARGET_DIR:-$PWD/fuzz/target}

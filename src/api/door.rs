@@ -33,8 +33,9 @@ use super::{
     lasting::Lasting,
     status::{REASON_TRAILER, status},
     tally::Tally,
+    visit::Visit,
 };
-use crate::domain::{Reason, Refusal};
+use crate::domain::{Reason, Refusal, Tracer};
 
 /// How long a call may take whose caller set no deadline.
 const NO_DEADLINE: Duration = Duration::from_secs(60);
@@ -58,6 +59,7 @@ pub(super) struct DoorLayer {
     calls: TaskTracker,
     stopping: CancellationToken,
     tally: Arc<Tally>,
+    tracer: Arc<dyn Tracer>,
 }
 
 impl DoorLayer {
@@ -68,8 +70,9 @@ impl DoorLayer {
         calls: TaskTracker,
         stopping: CancellationToken,
         tally: Arc<Tally>,
+        tracer: Arc<dyn Tracer>,
     ) -> Self {
-        Self { callers, calls, stopping, tally }
+        Self { callers, calls, stopping, tally, tracer }
     }
 }
 
@@ -83,6 +86,7 @@ impl<S> Layer<S> for DoorLayer {
             calls: self.calls.clone(),
             stopping: self.stopping.clone(),
             tally: Arc::clone(&self.tally),
+            tracer: Arc::clone(&self.tracer),
         }
     }
 }
@@ -95,6 +99,7 @@ pub(super) struct Door<S> {
     calls: TaskTracker,
     stopping: CancellationToken,
     tally: Arc<Tally>,
+    tracer: Arc<dyn Tracer>,
 }
 
 impl<S> Door<S> {
@@ -169,8 +174,6 @@ where
         let (service, method) = called(request.uri());
         let method = if is_ours(service) { method } else { "" };
         let (tally, call) = (Arc::clone(&self.tally), self.tally.call(method));
-        // What is logged about the call names it.
-        let span = tracing::error_span!("call", method);
         let admission = match self.admit(&mut request) {
             Ok(admission) => admission,
             Err(refusal) => {
@@ -182,7 +185,9 @@ where
                 });
             }
         };
-        let began = Instant::now();
+        let visit = Visit::new(&self.tracer, &tally, call, &admission.known, request.headers());
+        visit.extend(request.extensions_mut());
+        let (span, began) = (visit.span(), visit.began());
         let deadline = deadline(request.headers());
         let patience = deadline - LAST_WORDS.min(deadline / 10);
         // A deadline of centuries is none.
@@ -201,6 +206,7 @@ where
                 Err(_) => status(&Reason::DeadlineExceeded.into()).into_http(),
             };
             tally.note(call, answer.headers());
+            visit.answered(answer.headers());
             let Admission { known, place, is_stream } = admission;
             tally.took(call, began.elapsed());
             if !is_stream {
@@ -281,105 +287,4 @@ fn explain_transport_refusal(response: http::Response<Body>) -> http::Response<B
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-    use crate::api::{
-        caller::{Caller, TokenHash, tests::caller},
-        testing::body,
-    };
-
-    #[test]
-    fn deadlines_are_read_as_grpc_writes_them() {
-        for (value, millis) in [
-            ("2H", Some(7_200_000)),
-            ("1M", Some(60_000)),
-            ("120S", Some(120_000)),
-            ("250m", Some(250)),
-            ("5000u", Some(5)),
-            ("7000000n", Some(7)),
-            ("", None),
-            ("S", None),
-            ("1", None),
-            ("-1S", None),
-            ("+1S", None),
-            ("123456789S", None),
-            ("1é", None),
-        ] {
-            assert_eq!(parse_timeout(value).map(|span| span.as_millis()), millis, "{value:?}");
-        }
-    }
-
-    /// A service that never answers.
-    #[derive(Clone)]
-    struct Never;
-
-    impl Service<http::Request<Body>> for Never {
-        type Response = http::Response<Body>;
-        type Error = std::convert::Infallible;
-        type Future = std::future::Pending<Result<Self::Response, Self::Error>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, _: http::Request<Body>) -> Self::Future {
-            std::future::pending()
-        }
-    }
-
-    fn door(callers: Vec<Caller>) -> DoorLayer {
-        let (calls, stopping) = (TaskTracker::new(), CancellationToken::new());
-        DoorLayer::new(Callers::new(callers), calls, stopping, Arc::new(Tally::new()))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_that_is_not_answered_in_time_hears_why() {
-        let caller = Caller { token: Some(TokenHash::of("t0ken")), ..caller("checkout") };
-        let layer = door(vec![caller]);
-        let began = Instant::now();
-        for (timeout, seconds) in [(Some("300m"), 0), (None, 60)] {
-            let mut request = http::Request::new(Body::empty());
-            *request.uri_mut() = "/cairld.v1.IntegrationService/GetSession".parse().unwrap();
-            request.headers_mut().insert("authorization", "Bearer t0ken".parse().unwrap());
-            if let Some(timeout) = timeout {
-                request.headers_mut().insert("grpc-timeout", timeout.parse().unwrap());
-            }
-            let answer = layer.layer(Never).call(request).await.unwrap();
-            assert_eq!(answer.headers()[REASON_TRAILER], "DEADLINE_EXCEEDED");
-            assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::DeadlineExceeded);
-            assert_eq!(began.elapsed().as_secs(), seconds);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_refused_call_is_heard_out_before_it_is_answered() {
-        let layer = door(Vec::new());
-        for (pieces, left) in [(3, 0), (MAX_HEARD, MAX_HEARD - MAX_HEARD.div_ceil("piece".len()))] {
-            let pieces = Arc::new(AtomicUsize::new(pieces));
-            let taken = Arc::clone(&pieces);
-            let mut request = http::Request::new(body(move || {
-                let is_left =
-                    taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-                Poll::Ready(is_left.is_ok().then_some("piece"))
-            }));
-            *request.uri_mut() = "/cairld.v1.IntegrationService/GetSession".parse().unwrap();
-            let answer = layer.layer(Never).call(request).await.unwrap();
-            assert_eq!(answer.headers()[REASON_TRAILER], "CALLER_UNKNOWN");
-            assert_eq!(pieces.load(Ordering::Relaxed), left, "all of it, and no more than is sensible");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_refused_call_that_says_nothing_more_is_answered_all_the_same() {
-        let layer = door(Vec::new());
-        let began = Instant::now();
-        let request = http::Request::new(body(|| Poll::Pending));
-        let answer = layer.layer(Never).call(request).await.unwrap();
-        assert_eq!(
-            (answer.headers()[REASON_TRAILER].to_str().unwrap(), began.elapsed()),
-            ("CALLER_UNKNOWN", HEARING)
-        );
-    }
-}
+mod tests;

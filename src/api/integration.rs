@@ -15,9 +15,10 @@ use super::{
     output::{session, timestamp},
     proto::{self, integration_service_server::IntegrationService},
     tally::Tally,
+    visit::About,
 };
 use crate::{
-    domain::{Reason, Refusal, Viewer},
+    domain::{Reason, Refusal, TraceContext, Viewer},
     flows::{Complete, Flows, Start, Webhook},
     store::Lookup,
 };
@@ -45,6 +46,25 @@ fn patience<T>(request: &Request<T>) -> Instant {
     request.extensions().get::<Patience>().map_or_else(Instant::now, |patience| patience.0)
 }
 
+/// Where the call says what it is about.
+fn about<T>(request: &Request<T>) -> About {
+    request.extensions().get().cloned().unwrap_or_default()
+}
+
+/// The span that the call is.
+fn trace<T>(request: &Request<T>) -> Option<TraceContext> {
+    request.extensions().get().cloned()
+}
+
+/// The same for a session that is looked up; one by the provider's id is known when it is found.
+fn looked_up(about: &About, lookup: &Lookup) {
+    match lookup {
+        Lookup::Id(id) => about.session(*id),
+        Lookup::State(state) => about.session(state.session),
+        Lookup::ProviderSession(_) => {}
+    }
+}
+
 /// What a call of the contract answers that this version does not serve yet.
 pub(super) fn not_yet<T>() -> Answer<T> {
     Err(Refusal::from(Reason::Unimplemented).into())
@@ -56,6 +76,7 @@ impl IntegrationService for Integration {
         &self,
         request: Request<proto::StartAuthorizationRequest>,
     ) -> Answer<proto::StartAuthorizationResponse> {
+        let about = about(&request);
         let (viewer, pending) = (viewer(&request)?, known(&request)?.caller.limits.pending_sessions);
         let message = request.into_inner();
         let mut fields = Fields::default();
@@ -72,6 +93,7 @@ impl IntegrationService for Integration {
         };
         fields.check()?;
         let started = self.flows.start(start).await?;
+        about.session(started.session.id);
         let (authorization_url, state) = started.authorization.unwrap_or_default();
         let session = Some(session(started.session, self.flows.time()));
         Ok(Response::new(proto::StartAuthorizationResponse { session, authorization_url, state }))
@@ -82,12 +104,15 @@ impl IntegrationService for Integration {
         request: Request<proto::CompleteAuthorizationRequest>,
     ) -> Answer<proto::CompleteAuthorizationResponse> {
         let (viewer, patience) = (viewer(&request)?, patience(&request));
+        let (about, trace) = (about(&request), trace(&request));
         let message = request.into_inner();
         let mut fields = Fields::default();
         let binding = fields.binding(message.binding);
         fields.check()?;
         let callback = callback(message.callback)?;
-        let completed = self.flows.complete(Complete { viewer, callback, binding, patience }).await?;
+        about.session(callback.state.session);
+        let complete = Complete { viewer, callback, binding, patience, trace };
+        let completed = self.flows.complete(complete).await?;
         Ok(Response::new(proto::CompleteAuthorizationResponse {
             session: Some(session(completed, self.flows.time())),
         }))
@@ -98,13 +123,16 @@ impl IntegrationService for Integration {
         request: Request<proto::GetSessionRequest>,
     ) -> Answer<proto::GetSessionResponse> {
         let (viewer, patience) = (viewer(&request)?, patience(&request));
+        let (about, trace) = (about(&request), trace(&request));
         let message = request.into_inner();
         let lookup = lookup(message.lookup)?;
+        looked_up(&about, &lookup);
         let found = if message.refresh {
-            self.flows.refreshed_session(&viewer, &lookup, patience).await?
+            self.flows.refreshed_session(&viewer, &lookup, patience, trace.as_ref()).await?
         } else {
             self.flows.session(&viewer, &lookup).await?
         };
+        about.session(found.id);
         Ok(Response::new(proto::GetSessionResponse { session: Some(session(found, self.flows.time())) }))
     }
 
@@ -114,8 +142,9 @@ impl IntegrationService for Integration {
         &self,
         request: Request<proto::WatchSessionRequest>,
     ) -> Answer<Self::WatchSessionStream> {
-        let viewer = viewer(&request)?;
+        let (viewer, about) = (viewer(&request)?, about(&request));
         let lookup = watch_lookup(request.into_inner().lookup)?;
+        looked_up(&about, &lookup);
         let sessions = self.flows.watch(viewer, &lookup).await?;
         // What ends a stream does not pass the door as an answer.
         let (tally, call) = (Arc::clone(&self.tally), self.tally.call("WatchSession"));
@@ -131,8 +160,9 @@ impl IntegrationService for Integration {
         &self,
         request: Request<proto::CancelAuthorizationRequest>,
     ) -> Answer<proto::CancelAuthorizationResponse> {
-        let viewer = viewer(&request)?;
+        let (viewer, about) = (viewer(&request)?, about(&request));
         let id = session_id(&request.into_inner().session_id)?;
+        about.session(id);
         let cancelled = self.flows.cancel(&viewer, id).await?;
         Ok(Response::new(proto::CancelAuthorizationResponse {
             session: Some(session(cancelled, self.flows.time())),
@@ -143,8 +173,9 @@ impl IntegrationService for Integration {
         &self,
         request: Request<proto::RevokeTokenRequest>,
     ) -> Answer<proto::RevokeTokenResponse> {
-        let viewer = viewer(&request)?;
+        let (viewer, about) = (viewer(&request)?, about(&request));
         let id = session_id(&request.into_inner().session_id)?;
+        about.session(id);
         let revoked = self.flows.revoke(&viewer, id).await?;
         Ok(Response::new(proto::RevokeTokenResponse { session: Some(session(revoked, self.flows.time())) }))
     }
@@ -153,8 +184,9 @@ impl IntegrationService for Integration {
         &self,
         request: Request<proto::GetAccessTokenRequest>,
     ) -> Answer<proto::GetAccessTokenResponse> {
-        let viewer = viewer(&request)?;
+        let (viewer, about) = (viewer(&request)?, about(&request));
         let id = session_id(&request.into_inner().session_id)?;
+        about.session(id);
         let (token, expires) = self.flows.access_token(&viewer, id).await?;
         let access_token = token.expose().to_owned();
         Ok(Response::new(proto::GetAccessTokenResponse {
@@ -167,7 +199,7 @@ impl IntegrationService for Integration {
         &self,
         request: Request<proto::IngestWebhookRequest>,
     ) -> Answer<proto::IngestWebhookResponse> {
-        let viewer = viewer(&request)?;
+        let (viewer, about) = (viewer(&request)?, about(&request));
         let message = request.into_inner();
         let mut fields = Fields::default();
         let webhook = Webhook {
@@ -178,6 +210,7 @@ impl IntegrationService for Integration {
         };
         fields.check()?;
         let ingested = self.flows.ingest(webhook).await?;
+        ingested.session.into_iter().for_each(|id| about.session(id));
         let event = Some(event(ingested.event, ingested.session));
         Ok(Response::new(proto::IngestWebhookResponse { event, duplicate: ingested.duplicate }))
     }
@@ -223,8 +256,9 @@ impl IntegrationService for Integration {
         &self,
         request: Request<proto::ExplainSessionRequest>,
     ) -> Answer<proto::ExplainSessionResponse> {
-        let viewer = viewer(&request)?;
+        let (viewer, about) = (viewer(&request)?, about(&request));
         let id = session_id(&request.into_inner().session_id)?;
+        about.session(id);
         let session = self.flows.session(&viewer, &Lookup::Id(id)).await?;
         Ok(Response::new(explanation(session, self.flows.time())))
     }

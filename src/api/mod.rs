@@ -24,6 +24,7 @@ mod tally;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod visit;
 
 pub use self::{
     caller::{Caller, CallerLimits, Rpcs, San, TokenHash},

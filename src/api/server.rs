@@ -31,7 +31,10 @@ use super::{
     tally::Tally,
     tls,
 };
-use crate::{domain::Clock, flows::Flows};
+use crate::{
+    domain::{Clock, Tracer},
+    flows::Flows,
+};
 
 /// Longest message that is taken, bytes; the contract says so.
 const MAX_MESSAGE: usize = 128 * 1024;
@@ -50,6 +53,8 @@ pub struct Api {
     pub callers: Callers,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Carries callers' traces on.
+    pub tracer: Arc<dyn Tracer>,
 }
 
 /// Says of each service whether it serves (`grpc.health.v1`).
@@ -167,7 +172,7 @@ pub async fn assemble(api: Api) -> Result<Assembled, tonic_reflection::server::E
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let health = Health(reporter);
     health.set(Serves::Nobody).await;
-    let Api { flows, callers, clock } = api;
+    let Api { flows, callers, clock, tracer } = api;
     let started = clock.now();
     let stopping = flows.stopping().clone();
     let tally = Arc::new(Tally::new());
@@ -183,7 +188,7 @@ pub async fn assemble(api: Api) -> Result<Assembled, tonic_reflection::server::E
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let router = Server::builder()
-        .layer(DoorLayer::new(callers, calls.clone(), stopping, Arc::clone(&tally)))
+        .layer(DoorLayer::new(callers, calls.clone(), stopping, Arc::clone(&tally), tracer))
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(Duration::from_secs(60)))

@@ -23,6 +23,8 @@ const DURATIONS: [f64; 15] =
 pub struct Tally {
     /// The contract's calls by name, and an empty one for what is no call of the contract.
     calls: Vec<String>,
+    /// The services that they are of.
+    services: Vec<String>,
     /// Those of them that are answered with a stream.
     streams: BTreeSet<String>,
     /// One for each call and reason, call by call.
@@ -52,6 +54,13 @@ impl Tally {
     pub(super) fn new() -> Self {
         // That the descriptors can be read is seen to where the services are put together.
         let contract = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
+        let services = contract.file.iter().flat_map(|file| {
+            file.service.iter().flat_map(move |service| {
+                let full = format!("{}.{}", file.package(), service.name());
+                service.method.iter().map(move |_| full.clone())
+            })
+        });
+        let services = services.chain([String::new()]).collect();
         let methods =
             || contract.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
         let calls: Vec<String> =
@@ -62,13 +71,19 @@ impl Tally {
         let counts = (0..calls.len() * Reason::ALL.len()).map(|_| AtomicU64::new(0)).collect();
         let durations = calls.iter().map(|_| Histogram::new(DURATIONS)).collect();
         let open = calls.iter().map(|_| Gauge::default()).collect();
-        Self { calls, streams, counts, durations, open }
+        Self { calls, services, streams, counts, durations, open }
     }
 
     /// The call of that name; what is no call of the contract counts as one.
     pub(super) fn call(&self, name: &str) -> Call {
         let known = self.calls.iter().position(|known| known == name);
         Call(known.unwrap_or(self.calls.len().saturating_sub(1)))
+    }
+
+    /// Service and method of a call; none for what is no call of the contract.
+    pub(super) fn name(&self, call: Call) -> Option<(&str, &str)> {
+        let (service, method) = (self.services.get(call.0)?, self.calls.get(call.0)?);
+        (!method.is_empty()).then_some((service, method))
     }
 
     /// Whether a call of the contract is answered with a stream.
@@ -142,6 +157,10 @@ mod tests {
     fn errors_are_counted_by_call_and_reason() {
         let tally = Tally::new();
         assert_eq!(tally.counted(), []);
+        let name = |method| tally.name(tally.call(method));
+        assert_eq!(name("GetSession"), Some(("cairld.v1.IntegrationService", "GetSession")));
+        assert_eq!(name("GetStatus"), Some(("cairld.v1.AdminService", "GetStatus")));
+        assert_eq!(name("Check"), None);
         let mut answer = HeaderMap::new();
         tally.note(tally.call("GetSession"), &answer);
         answer.insert(REASON_TRAILER, "SESSION_NOT_FOUND".parse().unwrap());

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::Caller,
-    domain::{ApiKey, BudgetKind, BudgetTerms, ClientName, Clock, Moment, RunId, Viewer},
+    domain::{ApiKey, BudgetKind, BudgetTerms, ClientName, Clock, Moment, RunId, Tracer, Viewer},
     flows::Client,
     provider::{self, BuildError, HttpProvider, ProviderMetrics},
     store::{OpenError, Opening, RedbStore, Settings},
@@ -35,10 +35,11 @@ pub(super) fn clients(
     config: &Config,
     clock: &Arc<dyn Clock>,
     metrics: &ProviderMetrics,
+    tracer: &Arc<dyn Tracer>,
 ) -> Result<Vec<Client>, ProviderError> {
     let assembled = config.clients.iter().map(|described| {
         let name = described.name.to_string();
-        client(described.clone(), &config.callers, clock, metrics)
+        client(described.clone(), &config.callers, clock, metrics, tracer)
             .map_err(|error| ProviderError { client: name, error })
     });
     assembled.collect()
@@ -49,6 +50,7 @@ fn client(
     callers: &[config::Caller],
     clock: &Arc<dyn Clock>,
     metrics: &ProviderMetrics,
+    tracer: &Arc<dyn Tracer>,
 ) -> Result<Client, BuildError> {
     let callers = callers.iter().filter(|caller| caller.clients.contains(&client.name));
     let callers = callers.map(|caller| caller.name.clone()).collect();
@@ -72,9 +74,11 @@ fn client(
         api_key: client.api_key,
         roots: client.ca_pem,
         proxy: client.proxy,
+        pass_trace: client.pass_trace,
         connect_timeout: timeouts.connect,
         request_timeout: timeouts.request,
     };
+    let provider = HttpProvider::new(settings, Arc::clone(clock), metrics.clone(), Arc::clone(tracer))?;
     Ok(Client {
         name,
         base_url: client.base_url,
@@ -89,7 +93,7 @@ fn client(
         webhook_secrets: client.webhook_secrets,
         token_budget,
         session_budget,
-        provider: Arc::new(HttpProvider::new(settings, Arc::clone(clock), metrics.clone())?),
+        provider: Arc::new(provider),
     })
 }
 

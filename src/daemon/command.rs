@@ -4,7 +4,9 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process, thread,
+    process,
+    sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -25,9 +27,9 @@ use super::{
     notify::notify,
     run::{Readiness, run},
     signals::{Stop, reloads},
-    telemetry,
+    telemetry::{self, LogOptions, Traces},
 };
-use crate::{sandbox, store::MasterKey};
+use crate::{domain::Tracer, sandbox, store::MasterKey};
 
 /// Takes users through a CAIRL verification, once and right, for services in any language.
 #[derive(Debug, Parser)]
@@ -49,6 +51,8 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE", default_value = "/etc/cairld/cairld.toml")]
         config: PathBuf,
+        #[command(flatten)]
+        log: LogOptions,
     },
     /// Say everything that is wrong with a configuration, and start nothing.
     Check {
@@ -69,9 +73,16 @@ enum Command {
         /// Cap test keys at so many calls a day, as the provider does at 100.
         #[arg(long, value_name = "CALLS")]
         daily_cap: Option<u32>,
+        #[command(flatten)]
+        log: LogOptions,
     },
     /// Run the daemon against its own sandbox, in one process with a throw-away store, and print what to try.
-    Dev(dev::Options),
+    Dev {
+        #[command(flatten)]
+        options: dev::Options,
+        #[command(flatten)]
+        log: LogOptions,
+    },
     /// Make a master key for the store's key ring.
     Keygen {
         /// A new file to write it to, readable by its owner alone; without it, standard output.
@@ -93,7 +104,7 @@ pub fn main() -> process::ExitCode {
     match execute(args.command) {
         Ok(()) => ExitCode::Ok.into(),
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "cairld: {}", failure.message);
+            let _ = io::stderr().write_all(telemetry::last_words(failure.message).as_bytes());
             failure.code.into()
         }
     }
@@ -101,12 +112,15 @@ pub fn main() -> process::ExitCode {
 
 fn execute(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve { config } => {
-            telemetry::start("info");
+        Command::Serve { config, log } => {
+            telemetry::start("info", &log);
             descriptors::raise_limit();
             let inherited = Inherited::take().map_err(|error| Failure::new(ExitCode::Config, error))?;
             let loaded = configuration(&config, inherited.sockets())?;
-            in_runtime(serve(loaded, config, inherited))
+            let traces = Traces::from_environment();
+            let ended = in_runtime(serve(loaded, config, inherited, traces.tracer()));
+            traces.finish();
+            ended
         }
         Command::Check { config } => {
             let checked = configuration(&config, Sockets::Unknown)?;
@@ -115,15 +129,18 @@ fn execute(command: Command) -> Result<(), Failure> {
                 if is_told { "" } else { ", where cairld.socket says where callers reach the daemon" };
             say(format_args!("{}: nothing is wrong{unless}", config.display()))
         }
-        Command::Sandbox { listen, allow_remote, daily_cap } => {
-            telemetry::start("info");
+        Command::Sandbox { listen, allow_remote, daily_cap, log } => {
+            telemetry::start("info", &log);
             sandbox::check_listen(listen, allow_remote)
                 .map_err(|error| Failure::new(ExitCode::Usage, error))?;
             in_runtime(serve_sandbox(listen, daily_cap))
         }
-        Command::Dev(options) => {
-            telemetry::start("warn");
-            in_runtime(dev::dev(options))
+        Command::Dev { options, log } => {
+            telemetry::start("warn", &log);
+            let traces = Traces::from_environment();
+            let ended = in_runtime(dev::dev(options, traces.tracer()));
+            traces.finish();
+            ended
         }
         Command::Keygen { file } => keygen(file.as_deref()),
     }
@@ -151,7 +168,12 @@ fn runtime() -> io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-async fn serve(config: Config, path: PathBuf, inherited: Inherited) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    path: PathBuf,
+    inherited: Inherited,
+    tracer: Arc<dyn Tracer>,
+) -> Result<(), Failure> {
     let (stop, reloads) = (Stop::on_signals()?, reloads(path, inherited.sockets())?);
     let bound = Listeners::bind(&config.grpc, &config.http, inherited).await;
     let listeners = bound.map_err(|error| Failure::new(ExitCode::Unavailable, error))?;
@@ -166,7 +188,7 @@ async fn serve(config: Config, path: PathBuf, inherited: Inherited) -> Result<()
         };
         notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     };
-    run(config, listeners, ready, reloads, async {
+    run(config, listeners, ready, reloads, tracer, async {
         stop.asked().await;
         notify(&[NotifyState::Stopping, NotifyState::Status("finishing calls in flight")]);
     })

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::Callers,
-    domain::Clock,
+    domain::{Clock, Tracer},
     flows::Flows,
     provider::ProviderMetrics,
     store::{KeysError, Store},
@@ -41,6 +41,7 @@ pub(super) struct InForce {
     pub(super) tls: Option<watch::Sender<Arc<ServerConfig>>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) provider: ProviderMetrics,
+    pub(super) tracer: Arc<dyn Tracer>,
 }
 
 impl InForce {
@@ -68,7 +69,7 @@ impl InForce {
         if !fixed.is_empty() {
             return Err(Refused::NeedsRestart(fixed));
         }
-        let clients = assemble::clients(&config, &self.clock, &self.provider)?;
+        let clients = assemble::clients(&config, &self.clock, &self.provider, &self.tracer)?;
         let callers = assemble::callers(&config);
         if self.config.keys != config.keys {
             self.store.use_keys(config.keys.ring()).await?;

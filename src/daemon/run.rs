@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{Api, Assembled, Callers, GrpcServer, Health, Serves, Tally, assemble as assemble_api},
-    domain::{Clock, Moment, RunId},
+    domain::{Clock, Moment, RunId, Tracer},
     flows::Flows,
     http::WebhookServer,
     provider::{BuildError, ProviderMetrics},
@@ -73,7 +73,8 @@ pub enum Readiness {
 /// Runs the daemon on bound listeners until `shutdown` resolves, then drains.
 ///
 /// `ready` is called when everything is open and calls are answered, and again after each reload: each configuration that
-/// `reloads` brings comes into force whole, or not at all, which the log tells; none is one that cannot be read.
+/// `reloads` brings comes into force whole, or not at all, which the log tells; none is one that cannot be read. `tracer`
+/// carries callers' traces on.
 ///
 /// # Errors
 /// [`RunError`] says what stands in the way.
@@ -82,11 +83,12 @@ pub async fn run(
     mut listeners: Listeners,
     mut ready: impl FnMut(Readiness),
     reloads: impl Stream<Item = Option<Config>>,
+    tracer: Arc<dyn Tracer>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let ops = Arc::new(Ops::default());
     let mut watched = servers::watched(listeners.ops.take(), &ops);
-    let mut built = build(config).await?;
+    let mut built = build(config, tracer).await?;
     let mut servers = Servers::spawn(&built, listeners);
     ops.serving(built.parts());
     built.health.set(Serves::All).await;
@@ -163,7 +165,7 @@ impl Built {
     }
 }
 
-async fn build(config: Config) -> Result<Built, RunError> {
+async fn build(config: Config, tracer: Arc<dyn Tracer>) -> Result<Built, RunError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let started = clock.now();
     let mut run_id = [0; 16];
@@ -172,7 +174,7 @@ async fn build(config: Config) -> Result<Built, RunError> {
         tracing::warn!("grpc.insecure is set: bearer tokens cross the loopback interface in clear");
     }
     let provider = ProviderMetrics::default();
-    let clients = assemble::clients(&config, &clock, &provider)?;
+    let clients = assemble::clients(&config, &clock, &provider, &tracer)?;
     let callers = Callers::new(assemble::callers(&config));
     let (tls, tls_in_force) = config.tls.as_ref().map(|tls| watch::channel(tls.server())).unzip();
     // Opening a large store after a crash can take a while: not on a thread that serves.
@@ -183,9 +185,14 @@ async fn build(config: Config) -> Result<Built, RunError> {
     let store: Arc<dyn Store> = Arc::new(opening.await.map_err(internal)??);
     let flows = Flows::new(Arc::clone(&store), clients, config.store.events, Arc::clone(&clock));
     let flows = Arc::new(flows.with_pending_limits(config.store.pending));
-    let api = Api { flows: Arc::clone(&flows), callers: callers.clone(), clock: Arc::clone(&clock) };
+    let api = Api {
+        flows: Arc::clone(&flows),
+        callers: callers.clone(),
+        clock: Arc::clone(&clock),
+        tracer: Arc::clone(&tracer),
+    };
     let Assembled { server, health, tally } = assemble_api(api).await.map_err(internal)?;
-    let webhooks = WebhookServer::new(Arc::clone(&flows));
+    let webhooks = WebhookServer::new(Arc::clone(&flows), Arc::clone(&tracer));
     let in_force = InForce {
         config,
         store: Arc::clone(&store),
@@ -194,6 +201,7 @@ async fn build(config: Config) -> Result<Built, RunError> {
         tls,
         clock,
         provider,
+        tracer,
     };
     Ok(Built { store, flows, server, health, tally, webhooks, tls: tls_in_force, in_force, started })
 }

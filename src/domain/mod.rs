@@ -21,6 +21,7 @@ mod secret;
 mod session;
 mod time;
 mod timeline;
+mod trace;
 mod transition;
 mod viewer;
 
@@ -50,5 +51,8 @@ pub use session::{
 };
 pub use time::{BootTime, Clock, FromTheFuture, Moment, Timestamp, millis};
 pub use timeline::{Happening, Timeline, TimelineEntry};
+#[cfg(test)]
+pub(crate) use trace::testing::Notes;
+pub use trace::{Attribute, EndedSpan, SpanId, SpanKind, TraceContext, TraceId, Tracer};
 pub use transition::{ClaimsEnd, ExchangeEnd, PresentedHashes, QueryEnd, Taken};
 pub use viewer::Viewer;

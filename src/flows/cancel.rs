@@ -9,6 +9,9 @@ impl Flows {
     /// # Errors
     /// `SESSION_NOT_FOUND`, `EXCHANGE_IN_PROGRESS`, `SESSION_FINISHED`, the store's.
     pub async fn cancel(&self, viewer: &Viewer, id: SessionId) -> Result<Session, Refusal> {
-        Ok(self.store.cancel(self.now(), viewer, id).await?)
+        let session = self.store.cancel(self.now(), viewer, id).await?;
+        let (client, caller) = (&session.client, &viewer.caller);
+        tracing::info!(session = %id, %client, %caller, "a session is cancelled");
+        Ok(session)
     }
 }

@@ -15,9 +15,9 @@ use super::{
 use crate::{
     domain::{
         AccessToken, At, Binding, Callback, CodeVerifier, ExchangeEnd, Presented, ProviderSaid, Reason,
-        Refusal, Session, SessionId, Stage, TokenStanding, Viewer,
+        Refusal, Session, Stage, TokenStanding, TraceContext, Viewer,
     },
-    provider::{Provider, TokenRequest},
+    provider::{Errand, Provider, TokenRequest},
     store::{Admitted, Lookup, Next, Slot, Take, Took},
 };
 
@@ -32,6 +32,8 @@ pub struct Complete {
     pub binding: Option<Binding>,
     /// Until when the caller waits in line for the rate budget.
     pub patience: Instant,
+    /// The span of the call.
+    pub trace: Option<TraceContext>,
 }
 
 /// What completing comes to.
@@ -45,7 +47,7 @@ impl Flows {
     /// The refusals of [`Session::take`], of the provider, and the session's own; `RATE_LIMITED` and `OVERLOADED` where
     /// there is no slot for it, with nothing consumed.
     pub async fn complete(self: &Arc<Self>, complete: Complete) -> Outcome {
-        let Complete { viewer, callback, binding, patience } = complete;
+        let Complete { viewer, callback, binding, patience, trace } = complete;
         let Callback { state, presented, provider_session, issuer } = callback;
         let take = Take { viewer, state, presented, since: self.now(), binding, provider_session };
         loop {
@@ -60,9 +62,12 @@ impl Flows {
                     let (flows, take) = (Arc::clone(self), take.clone());
                     let (provider, gate) = (Arc::clone(&client.provider), Arc::clone(&client.gates.token));
                     let ticket = Self::ticket(&take, &session);
+                    // It is a part of the call that launched it, whoever joins.
+                    let errand = Errand { session: id, trace: trace.clone() };
                     // What is logged on the way says which session it is about.
                     let span = tracing::error_span!("exchange", session = %id);
-                    Journey { flows, provider, gate, take, ticket, passengers }.outcome().instrument(span)
+                    let journey = Journey { flows, provider, gate, take, ticket, errand, passengers };
+                    journey.outcome().instrument(span)
                 })
             });
             drop(boarding);
@@ -84,15 +89,15 @@ impl Flows {
         &self,
         provider: &Arc<dyn Provider>,
         passengers: &Passengers,
-        id: SessionId,
+        errand: &Errand,
         token: AccessToken,
     ) -> Outcome {
         let mut retries = Retries::new(passengers, &self.stopping);
         loop {
             let attempt = retries.attempt();
             let span = tracing::error_span!("claims", attempt);
-            let end = provider.userinfo(&token).instrument(span).await;
-            let outcome = answer(self.store.end_claims(self.now(), id, end).await?, attempt);
+            let end = provider.userinfo(errand, &token).instrument(span).await;
+            let outcome = answer(self.store.end_claims(self.now(), errand.session, end).await?, attempt);
             match &outcome {
                 Err(refusal) if retries.again(refusal.reason).await => {}
                 Ok(_) | Err(_) => return outcome,
@@ -119,7 +124,8 @@ impl Flows {
             boarding.launch(|passengers| {
                 let (flows, provider, token) =
                     (Arc::clone(self), Arc::clone(&client.provider), token.clone());
-                async move { Ok(flows.fetch_claims(&provider, &passengers, id, token).await) }
+                let errand = Errand { session: id, trace: None };
+                async move { Ok(flows.fetch_claims(&provider, &passengers, &errand, token).await) }
             })
         });
         drop(boarding);
@@ -148,6 +154,7 @@ struct Journey {
     gate: Arc<Gate>,
     take: Take,
     ticket: Option<Ticket>,
+    errand: Errand,
     passengers: Passengers,
 }
 
@@ -166,7 +173,7 @@ impl Journey {
                 self.flows.metrics.exchanged(&client, &outcome);
                 outcome
             }
-            Next::FetchClaims { token } => self.fetch_claims(session.id, token).await,
+            Next::FetchClaims { token } => self.fetch_claims(token).await,
             Next::Answer => answer(session, 0),
         })
     }
@@ -187,7 +194,7 @@ impl Journey {
         loop {
             let id = session.id;
             let refusal = match self.exchange_once(session, verifier, slot).await {
-                Ok(token) => return self.fetch_claims(id, token).await,
+                Ok(token) => return self.fetch_claims(token).await,
                 Err(refusal) => refusal,
             };
             if !retries.again(refusal.reason).await {
@@ -223,10 +230,11 @@ impl Journey {
         let id = session.id;
         let attempts = session.spent.map_or(1, |spent| spent.sends);
         let request = TokenRequest { code, verifier, redirect_uri: session.redirect_uri };
-        let sender = Arc::clone(&self.provider);
+        let (sender, errand) = (Arc::clone(&self.provider), self.errand.clone());
         // A task of its own, so that even a panic while sending has an outcome that can be recorded.
         let span = tracing::error_span!("attempt", session = %id, attempt = attempts);
-        let sent = tokio::spawn(async move { sender.exchange(request).await }.instrument(span)).await;
+        let sent =
+            tokio::spawn(async move { sender.exchange(&errand, request).await }.instrument(span)).await;
         let end = sent.unwrap_or_else(|error| {
             let (reason, attempt) = (Reason::OutcomeUnknown, attempts);
             tracing::error!(%reason, session = %id, attempt, %error, "a token request ended by a panic");
@@ -249,15 +257,15 @@ impl Journey {
                 let (reason, attempt) = (Reason::OutcomeUnknown, attempts);
                 tracing::error!(%reason, session = %id, attempt, %error, "an outcome could not be made durable");
                 if let Some(token) = token {
-                    give_back(&self.provider, id, &token, attempt).await;
+                    give_back(&self.provider, &self.errand, &token, attempt).await;
                 }
                 Err(Refusal::at(Stage::Token, reason))
             }
         }
     }
 
-    async fn fetch_claims(&self, id: SessionId, token: AccessToken) -> Outcome {
-        self.flows.fetch_claims(&self.provider, &self.passengers, id, token).await
+    async fn fetch_claims(&self, token: AccessToken) -> Outcome {
+        self.flows.fetch_claims(&self.provider, &self.passengers, &self.errand, token).await
     }
 }
 
@@ -286,20 +294,31 @@ impl ExchangeEnd {
     }
 }
 
-/// The session where it is complete, else what stopped it; `attempt` is the one that it was stopped at, 0 without one.
+/// The session where it is complete, else what stopped it; `attempt` is the one that it ended at, 0 without one.
 fn answer(session: Session, attempt: u32) -> Outcome {
     let outcome = session.outcome();
+    let (id, client, caller) = (session.id, &session.client, &session.caller);
+    match &outcome {
+        Ok(()) if attempt > 0 => {
+            tracing::info!(session = %id, %client, %caller, attempt, "a session is complete")
+        }
+        Ok(()) => tracing::debug!(session = %id, %client, %caller, "a complete session was shown again"),
+        Err(_) => {}
+    }
     if let Err(refusal) = &outcome {
         let (reason, stage) = (refusal.reason, refusal.stage.as_str());
         let http_status = refusal.said.as_ref().map(|said| said.http_status);
-        tracing::info!(%reason, session = %session.id, attempt, stage, http_status, "a callback did not complete");
+        tracing::info!(
+            %reason, session = %id, %client, %caller, attempt, stage, http_status,
+            "a callback did not complete"
+        );
     }
     outcome.map(|()| session)
 }
 
 /// Revokes a token that nobody will hear of, as far as possible.
-async fn give_back(provider: &Arc<dyn Provider>, id: SessionId, token: &AccessToken, attempt: u32) {
-    if let Err(refusal) = provider.revoke(token).await {
-        tracing::error!(reason = %refusal.reason, session = %id, attempt, "its token could not be revoked either");
+async fn give_back(provider: &Arc<dyn Provider>, errand: &Errand, token: &AccessToken, attempt: u32) {
+    if let Err(refusal) = provider.revoke(errand, token).await {
+        tracing::error!(reason = %refusal.reason, session = %errand.session, attempt, "its token could not be revoked either");
     }
 }

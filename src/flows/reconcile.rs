@@ -292,7 +292,7 @@ impl Round<'_> {
             Some(Question::Status) => {
                 self.client.gates.session.spare().await?;
                 // Whoever waits in line goes first: it has no patience.
-                self.flows.refreshed_session(viewer, &lookup, Instant::now()).await.map(drop)
+                self.flows.refreshed_session(viewer, &lookup, Instant::now(), None).await.map(drop)
             }
             Some(Question::Claims(wait)) if wait.is_zero() => {
                 self.flows.fetch_missing_claims(self.client, &before).await
@@ -301,7 +301,10 @@ impl Round<'_> {
         };
         let has_moved = read().await?.is_none_or(|after| after.at != before.at);
         // What ended it is an answer too.
-        if !has_moved {
+        if has_moved {
+            let client = &self.client.name;
+            tracing::info!(session = %id, %client, "a session moved on whose webhook may have been missed");
+        } else {
             answer?;
         }
         let mut status = self.status();

@@ -12,8 +12,9 @@ use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 
 use self::schedule::{Schedule, Step};
 use super::{Flows, watch::sleep};
-use crate::domain::{
-    ClientName, Reason, Refusal, Revocation, RevocationEnd, Session, SessionId, Stage, Viewer,
+use crate::{
+    domain::{ClientName, Reason, Refusal, Revocation, RevocationEnd, Session, SessionId, Stage, Viewer},
+    provider::Errand,
 };
 
 /// How long a 429 closes a client's lane that does not say how long.
@@ -33,7 +34,10 @@ impl Flows {
     /// # Errors
     /// `SESSION_NOT_FOUND`, `TOKEN_NOT_HELD`, `EXCHANGE_IN_PROGRESS`, the store's.
     pub async fn revoke(&self, viewer: &Viewer, id: SessionId) -> Result<Session, Refusal> {
-        Ok(self.store.revoke(self.now(), viewer, id).await?)
+        let session = self.store.revoke(self.now(), viewer, id).await?;
+        let (client, caller) = (&session.client, &viewer.caller);
+        tracing::info!(session = %id, %client, %caller, "a token is given up, and waits to be revoked by the provider");
+        Ok(session)
     }
 
     /// Empties the queue of tokens that are to be revoked, and whatever joins it, until the daemon stops. What is in
@@ -105,7 +109,9 @@ impl Flows {
     async fn ask_to_revoke(&self, revocation: &Revocation) -> Result<(), Refusal> {
         let internal = || Refusal::at(Stage::Revoke, Reason::Internal);
         let client = self.clients.get(&revocation.client).ok_or_else(internal)?;
-        let asked = AssertUnwindSafe(client.provider.revoke(&revocation.token)).catch_unwind().await;
+        // Its call has been answered long ago.
+        let errand = Errand { session: revocation.session, trace: None };
+        let asked = AssertUnwindSafe(client.provider.revoke(&errand, &revocation.token)).catch_unwind().await;
         asked.unwrap_or_else(|_| {
             tracing::error!(session = %revocation.session, "a revocation request ended by a panic");
             Err(internal())
@@ -117,7 +123,9 @@ impl Flows {
             Done::Ended(end) => {
                 schedule.ended(id, end);
                 match end {
-                    RevocationEnd::Revoked => {}
+                    RevocationEnd::Revoked => {
+                        tracing::info!(session = %id, "the provider has revoked a token")
+                    }
                     RevocationEnd::Refused { http_status } => {
                         tracing::warn!(session = %id, http_status, "the provider refuses to revoke a token, which lives until it runs out");
                     }

@@ -13,8 +13,8 @@ use super::{
     retry::Retries,
 };
 use crate::{
-    domain::{At, ProviderSessionId, QueryEnd, Reason, Refusal, Session, SessionId, Terminal, Viewer},
-    provider::Provider,
+    domain::{At, ProviderSessionId, QueryEnd, Reason, Refusal, Session, Terminal, TraceContext, Viewer},
+    provider::{Errand, Provider},
     store::{Lookup, Slot, StoreError},
 };
 
@@ -33,11 +33,14 @@ impl Flows {
     /// # Errors
     /// As for [`Flows::session`]; `PROVIDER_SESSION_UNKNOWN`; the provider's refusals; `RATE_LIMITED` and `OVERLOADED` where
     /// there is no slot for the question before `patience` ends.
+    ///
+    /// A question is a part of the span `trace` of whoever asked it first.
     pub async fn refreshed_session(
         self: &Arc<Self>,
         viewer: &Viewer,
         lookup: &Lookup,
         patience: Instant,
+        trace: Option<&TraceContext>,
     ) -> Result<Session, Refusal> {
         let asked = loop {
             let session = self.session(viewer, lookup).await?;
@@ -51,8 +54,13 @@ impl Flows {
                 boarding.launch(|passengers| {
                     let (flows, provider) = (Arc::clone(self), Arc::clone(&client.provider));
                     let ticket = Ticket { caller: viewer.caller.clone(), presented: self.now().wall };
-                    let (gate, viewer, id) = (Arc::clone(&client.gates.session), viewer.clone(), session.id);
-                    Question { flows, provider, gate, ticket, viewer, id, provider_session, passengers }.ask()
+                    let (gate, viewer) = (Arc::clone(&client.gates.session), viewer.clone());
+                    let errand = Errand { session: session.id, trace: trace.cloned() };
+                    // What is logged on the way says which session it is about, and who asked.
+                    let span = tracing::error_span!("refresh", session = %session.id);
+                    Question { flows, provider, gate, ticket, viewer, errand, provider_session, passengers }
+                        .ask()
+                        .instrument(span)
                 })
             });
             drop(boarding);
@@ -83,7 +91,7 @@ struct Question {
     gate: Arc<Gate>,
     ticket: Ticket,
     viewer: Viewer,
-    id: SessionId,
+    errand: Errand,
     provider_session: ProviderSessionId,
     passengers: Passengers,
 }
@@ -92,7 +100,7 @@ impl Question {
     /// Takes a slot; none where the session has ended while the question waited, so that the answer could change nothing.
     async fn claim(&self) -> Result<Option<Slot>, StoreError> {
         let now = self.flows.now();
-        let session = self.flows.store.session(now, &self.viewer, &Lookup::Id(self.id)).await?;
+        let session = self.flows.store.session(now, &self.viewer, &Lookup::Id(self.errand.session)).await?;
         if !matches!(session.at, At::Open(_)) {
             return Ok(None);
         }
@@ -110,11 +118,10 @@ impl Question {
                 Err(NotPassed::Refused(refusal)) => return Ok(Err(refusal)),
                 Err(NotPassed::Abandoned) => return last,
             };
-            // What is logged on the way says which session and which attempt it is about.
-            let attempt = retries.attempt();
-            let span = tracing::error_span!("refresh", session = %self.id, attempt);
-            let end = self.provider.session(&self.provider_session).instrument(span).await;
-            let told = self.flows.store.end_query(self.flows.now(), self.id, slot, &end).await;
+            let (attempt, id) = (retries.attempt(), self.errand.session);
+            let span = tracing::error_span!("question", attempt);
+            let end = self.provider.session(&self.errand, &self.provider_session).instrument(span).await;
+            let told = self.flows.store.end_query(self.flows.now(), id, slot, &end).await;
             self.gate.changed();
             if let Err(error) = told {
                 return Ok(Err(error.into()));
@@ -122,7 +129,7 @@ impl Question {
             let QueryEnd::Refused { refusal, .. } = end else { return Ok(Ok(())) };
             let refusal = self.gate.timed(refusal).await;
             tracing::info!(
-                session = %self.id,
+                session = %id,
                 reason = %refusal.reason,
                 attempt,
                 "the provider did not say how a session is"

@@ -69,6 +69,9 @@ impl Flows {
             limits: PendingLimits { caller: start.pending.unwrap_or(self.pending.caller), ..self.pending },
         };
         let Started { session, usable } = self.store.start(now, new).await?;
+        // Any visitor of a caller's can bring about a start, in any number; what ends a session is told more loudly.
+        let (id, caller) = (session.id, &session.caller);
+        tracing::debug!(session = %id, client = %client.name, %caller, "an authorization is started");
         let authorization = usable.map(|(state, verifier)| {
             (client.authorization_url(&session, &state, &verifier).into(), state.expose())
         });

@@ -11,7 +11,8 @@ use std::sync::{
 use super::{Client, Flows, Registered, ids::random};
 use crate::{
     domain::{
-        ClientName, Envelope, EventId, Moment, Reason, Refusal, SessionId, SigningSecret, Stage, Viewer,
+        ClientName, Envelope, EventId, Moment, Reason, Refusal, Session, SessionId, SigningSecret, Stage,
+        Status, Viewer,
     },
     store::{Event, Ingested, NewEvent},
 };
@@ -193,6 +194,13 @@ impl Flows {
             NewEvent { id, client: client.name.clone(), body, envelope, secret: signing.secret.clone() };
         let ingested = self.store.ingest(now, new).await?;
         client.webhooks.durable(ingested.duplicate);
+        let Ingested { event, duplicate, session } = &ingested;
+        let (id, status) =
+            (session.as_ref().map(|session| session.id), session.as_ref().map(Session::status));
+        tracing::info!(
+            session = id.map(display), client = %client.name, event = %event.id, duplicate,
+            status = status.map(Status::as_str), "a webhook is kept"
+        );
         Ok(ingested)
     }
 

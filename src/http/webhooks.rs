@@ -12,16 +12,21 @@ use axum::{
 };
 use futures_util::{FutureExt, StreamExt};
 use hyper::{Request, body::Incoming};
-use tokio::{net::TcpListener, time};
+use tokio::{
+    net::TcpListener,
+    time::{self, Instant},
+};
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, field::display};
 
 use super::{
     connections::{self, Answer, Limits},
     places::Place,
 };
 use crate::{
-    domain::{MAX_WEBHOOK_BYTES, Reason, Refusal},
+    domain::{Attribute, EndedSpan, MAX_WEBHOOK_BYTES, Reason, Refusal, SpanKind, TraceContext, Tracer},
     flows::{Flows, Forgery, Registered},
+    store::Ingested,
 };
 
 /// The header with the signature.
@@ -43,12 +48,13 @@ const LIMITS: Limits = Limits {
 pub struct WebhookServer {
     flows: Arc<Flows>,
     requests: TaskTracker,
+    tracer: Arc<dyn Tracer>,
 }
 
 impl WebhookServer {
-    /// A server over the flows.
-    pub fn new(flows: Arc<Flows>) -> Self {
-        Self { flows, requests: TaskTracker::new() }
+    /// A server over the flows; `tracer` carries the provider's traces on, where it says of any.
+    pub fn new(flows: Arc<Flows>, tracer: Arc<dyn Tracer>) -> Self {
+        Self { flows, requests: TaskTracker::new(), tracer }
     }
 
     /// Serves until `shutdown` resolves and what was in hand then is answered.
@@ -80,7 +86,34 @@ impl WebhookServer {
             return Err(self.flows.forged(&client, Forgery::NotOneSignature, 0).into());
         };
         let body = time::timeout(BODY, read(body)).await.map_err(|_| Refused::TooSlow)??;
-        self.take_in(&client, body, signature, place).await
+        let (trace, began) = (self.tracer.span(said(&head.headers).as_ref()), Instant::now());
+        let (trace_id, span_id) =
+            (trace.as_ref().map(|own| display(own.trace)), trace.as_ref().map(|own| display(own.span)));
+        let span = tracing::error_span!("webhook", trace_id, span_id);
+        let taken = self.take_in(&client, body, signature, place).instrument(span).await?;
+        self.told(&client, &taken, trace, began.elapsed());
+        let text = format!(r#"{{"event":"{}","duplicate":{}}}"#, taken.event.id, taken.duplicate);
+        Ok(json(StatusCode::OK, text))
+    }
+
+    /// A webhook was taken in, and is a span. Others are none: anybody may send them.
+    fn told(&self, client: &Registered, taken: &Ingested, trace: Option<TraceContext>, took: Duration) {
+        let Some(context) = trace.filter(|span| self.tracer.records(span)) else { return };
+        let attributes = vec![
+            ("http.request.method", Attribute::Text("POST".to_owned())),
+            ("http.route", Attribute::Text("/webhooks/{client}".to_owned())),
+            ("http.response.status_code", Attribute::Number(200)),
+        ];
+        self.tracer.ended(EndedSpan {
+            context,
+            kind: SpanKind::Served,
+            name: "POST /webhooks/{client}".to_owned(),
+            took,
+            session: taken.session.as_ref().map(|session| session.id),
+            client: Some(client.name.clone()),
+            attributes,
+            failed: None,
+        });
     }
 
     async fn take_in(
@@ -89,12 +122,10 @@ impl WebhookServer {
         body: Vec<u8>,
         signature: &str,
         place: &Place,
-    ) -> Result<Response, Refused> {
+    ) -> Result<Ingested, Refused> {
         // From here on there is something to lose. A forgery is found out before anything is waited for.
         let _held = place.hold();
-        let taken = self.flows.take_in(client, body, signature).await?;
-        let text = format!(r#"{{"event":"{}","duplicate":{}}}"#, taken.event.id, taken.duplicate);
-        Ok(json(StatusCode::OK, text))
+        Ok(self.flows.take_in(client, body, signature).await?)
     }
 }
 
@@ -178,6 +209,13 @@ fn the_one_signature(headers: &HeaderMap) -> Option<&str> {
     let mut signatures = headers.get_all(SIGNATURE).iter();
     let (Some(only), None) = (signatures.next(), signatures.next()) else { return None };
     only.to_str().ok()
+}
+
+/// What a request says of the span that it is a part of. It is not signed; it grants nothing either.
+fn said(headers: &HeaderMap) -> Option<TraceContext> {
+    // What is no text is no trace either, and counts as said all the same.
+    let texts = |name| headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?"));
+    TraceContext::said(texts("traceparent"), texts("tracestate"))
 }
 
 /// The body as it comes, whatever it claims to be encoded in.

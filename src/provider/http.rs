@@ -11,13 +11,14 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    Contact, Provider, ProviderMetrics, TokenRequest,
+    Contact, Errand, Provider, ProviderMetrics, TokenRequest,
     answer::{Answer, Body},
     metrics::{ClientMetrics, End},
 };
 use crate::domain::{
-    AccessToken, ApiKey, ClaimsEnd, ClientName, ClientSecret, Clock, ExchangeEnd, ProviderSaid,
-    ProviderSessionId, QueryEnd, Reason, Refusal, Stage, Timestamp, Userinfo, api_reason, token_verdict,
+    AccessToken, ApiKey, Attribute, ClaimsEnd, ClientName, ClientSecret, Clock, EndedSpan, ExchangeEnd,
+    ProviderSaid, ProviderSessionId, QueryEnd, Reason, Refusal, SpanKind, Stage, Timestamp, TraceContext,
+    Tracer, Userinfo, api_reason, millis, token_verdict,
 };
 
 /// Where a client's provider is and how it is spoken to.
@@ -43,6 +44,8 @@ pub struct Settings {
     pub roots: Option<Vec<u8>>,
     /// A proxy to go through; the environment's proxy variables are never obeyed.
     pub proxy: Option<Url>,
+    /// Whether requests say which trace they belong to.
+    pub pass_trace: bool,
     /// How long connecting may take, TLS included.
     pub connect_timeout: Duration,
     /// How long a whole request may take.
@@ -65,6 +68,7 @@ pub struct HttpProvider {
     clock: Arc<dyn Clock>,
     contact: Mutex<Contact>,
     metrics: ClientMetrics,
+    tracer: Arc<dyn Tracer>,
 }
 
 impl HttpProvider {
@@ -76,39 +80,95 @@ impl HttpProvider {
         settings: Settings,
         clock: Arc<dyn Clock>,
         metrics: ProviderMetrics,
+        tracer: Arc<dyn Tracer>,
     ) -> Result<Self, BuildError> {
         let failed = |error: reqwest::Error| BuildError(error.to_string());
         let single = builder(&settings)?.pool_max_idle_per_host(0).build().map_err(failed)?;
         let pooled = builder(&settings)?.build().map_err(failed)?;
         let metrics = ClientMetrics { client: settings.client.clone(), all: metrics };
-        Ok(Self { settings, single, pooled, clock, contact: Mutex::default(), metrics })
+        Ok(Self { settings, single, pooled, clock, contact: Mutex::default(), metrics, tracer })
     }
 
     /// Sends a request to an endpoint; `unanswered` is what it means that no answer comes to one that was sent.
-    async fn send(&self, endpoint: Stage, request: RequestBuilder, unanswered: Reason) -> Sent {
+    async fn send(
+        &self,
+        endpoint: Stage,
+        errand: &Errand,
+        request: RequestBuilder,
+        unanswered: Reason,
+    ) -> Sent {
         let (request_time, began) = (self.now(), Instant::now());
-        let ended = |end| self.metrics.ended(endpoint.as_str(), end, began.elapsed());
+        let span = self.tracer.span(errand.trace.as_ref());
+        let (http, request) = self.traced(request, span.as_ref()).build_split();
+        let (method, host) = match &request {
+            Ok(request) => (request.method().to_string(), request.url().host_str().map(str::to_owned)),
+            Err(_) => Default::default(),
+        };
+        let session = errand.session;
+        let ended = |end, failed: Option<String>| {
+            let took = began.elapsed();
+            self.metrics.ended(endpoint.as_str(), end, took);
+            if let Some(context) = span.clone().filter(|span| self.tracer.records(span)) {
+                let attributes = attributes(&method, host.as_deref(), end);
+                let (session, client) = (Some(session), Some(self.settings.client.clone()));
+                let (kind, name) = (SpanKind::Sent, format!("{method} {}", endpoint.as_str()));
+                self.tracer.ended(EndedSpan {
+                    context,
+                    kind,
+                    name,
+                    took,
+                    session,
+                    client,
+                    attributes,
+                    failed,
+                });
+            }
+        };
         let said = ProviderSaid { request_time, ..ProviderSaid::default() };
-        match request.send().await {
+        let sent = match request {
+            Ok(request) => http.execute(request).await,
+            Err(error) => Err(error),
+        };
+        match sent {
             Ok(response) => {
                 let answer = Answer::read(response, self.now()).await;
-                ended(End::Answered(answer.status));
+                let http_status = answer.status;
+                ended(End::Answered(http_status), (http_status >= 400).then(|| http_status.to_string()));
+                let took_ms = millis(began.elapsed());
+                tracing::debug!(
+                    %session, client = %self.settings.client, endpoint = endpoint.as_str(), http_status, took_ms,
+                    "the provider answered"
+                );
                 self.lock_contact().answered = Some((self.now(), answer.status));
                 Sent::Answered(answer, request_time)
             }
             Err(error) => {
                 let error = error.without_url();
-                ended(if error.is_connect() { End::Unreachable } else { End::Unanswered });
-                self.lock_contact().failed = Some(self.now());
                 let reason = if error.is_connect() { Reason::ProviderUnreachable } else { unanswered };
+                let end = if error.is_connect() { End::Unreachable } else { End::Unanswered };
+                ended(end, Some(reason.to_string()));
+                self.lock_contact().failed = Some(self.now());
                 tracing::warn!(
                     %reason,
-                    host = self.settings.token.host_str(),
+                    %session,
+                    client = %self.settings.client,
+                    endpoint = endpoint.as_str(),
+                    host,
                     error = causes(&error),
                     "no answer from the provider"
                 );
                 if error.is_connect() { Sent::Never(said) } else { Sent::NoAnswer(said) }
             }
+        }
+    }
+
+    /// The request, saying which span it is; where the client's provider is not to know, it says nothing.
+    fn traced(&self, request: RequestBuilder, span: Option<&TraceContext>) -> RequestBuilder {
+        let Some(span) = span.filter(|_| self.settings.pass_trace) else { return request };
+        let request = request.header("traceparent", span.traceparent());
+        match span.tracestate() {
+            Some(state) => request.header("tracestate", state),
+            None => request,
         }
     }
 
@@ -149,7 +209,7 @@ enum Sent {
 
 #[async_trait]
 impl Provider for HttpProvider {
-    async fn exchange(&self, request: TokenRequest) -> ExchangeEnd {
+    async fn exchange(&self, errand: &Errand, request: TokenRequest) -> ExchangeEnd {
         let Settings { client_id, client_secret, .. } = &self.settings;
         let secrets = [request.code.expose(), request.verifier.expose(), client_secret.expose()];
         let form = [
@@ -161,7 +221,7 @@ impl Provider for HttpProvider {
             ("code_verifier", request.verifier.expose()),
         ];
         let request = self.single.post(self.settings.token.clone()).form(&form);
-        match self.send(Stage::Token, request, Reason::OutcomeUnknown).await {
+        match self.send(Stage::Token, errand, request, Reason::OutcomeUnknown).await {
             Sent::Never(said) => ExchangeEnd::NeverSent { said },
             Sent::NoAnswer(said) => ExchangeEnd::Lost { reason: Reason::OutcomeUnknown, said },
             Sent::Answered(answer, time) => {
@@ -181,9 +241,9 @@ impl Provider for HttpProvider {
         }
     }
 
-    async fn userinfo(&self, token: &AccessToken) -> ClaimsEnd {
+    async fn userinfo(&self, errand: &Errand, token: &AccessToken) -> ClaimsEnd {
         let request = self.pooled.get(self.settings.userinfo.clone()).bearer_auth(token.expose());
-        let sent = self.send(Stage::Userinfo, request, Reason::ProviderUnreachable).await;
+        let sent = self.send(Stage::Userinfo, errand, request, Reason::ProviderUnreachable).await;
         let secrets = [token.expose(), self.settings.client_secret.expose()];
         match &sent {
             Sent::Answered(answer, time) if answer.status == 401 => {
@@ -200,14 +260,14 @@ impl Provider for HttpProvider {
         ClaimsEnd::Failed { reason: refusal.reason, said: refusal.said.map(|said| *said).unwrap_or_default() }
     }
 
-    async fn session(&self, id: &ProviderSessionId) -> QueryEnd {
+    async fn session(&self, errand: &Errand, id: &ProviderSessionId) -> QueryEnd {
         let mut url = self.settings.session.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().push(id.as_str());
         }
         let key = self.settings.api_key.expose();
         let request = self.pooled.get(url).bearer_auth(key);
-        let sent = self.send(Stage::Session, request, Reason::ProviderUnreachable).await;
+        let sent = self.send(Stage::Session, errand, request, Reason::ProviderUnreachable).await;
         if let Sent::Answered(answer, _) = &sent
             && (200..300).contains(&answer.status)
             && let Ok(status) = answer.session_status()
@@ -219,7 +279,7 @@ impl Provider for HttpProvider {
         QueryEnd::Refused { refusal: Self::api_refusal(Stage::Session, sent, &secrets), was_sent }
     }
 
-    async fn revoke(&self, token: &AccessToken) -> Result<(), Refusal> {
+    async fn revoke(&self, errand: &Errand, token: &AccessToken) -> Result<(), Refusal> {
         let Settings { client_id, client_secret, .. } = &self.settings;
         let form = [
             ("token", token.expose()),
@@ -228,7 +288,7 @@ impl Provider for HttpProvider {
             ("client_secret", client_secret.expose()),
         ];
         let request = self.pooled.post(self.settings.revoke.clone()).form(&form);
-        let sent = self.send(Stage::Revoke, request, Reason::ProviderUnreachable).await;
+        let sent = self.send(Stage::Revoke, errand, request, Reason::ProviderUnreachable).await;
         if let Sent::Answered(answer, _) = &sent
             && (200..300).contains(&answer.status)
         {
@@ -240,6 +300,17 @@ impl Provider for HttpProvider {
     fn contact(&self) -> Contact {
         *self.lock_contact()
     }
+}
+
+/// What is told of a request, by the conventions of OpenTelemetry for HTTP clients. The path of a session query holds the
+/// provider's id of a user's session, so none is told.
+fn attributes(method: &str, host: Option<&str>, end: End) -> Vec<(&'static str, Attribute)> {
+    let mut attributes = vec![("http.request.method", Attribute::Text(method.to_owned()))];
+    attributes.extend(host.map(|host| ("server.address", Attribute::Text(host.to_owned()))));
+    if let End::Answered(status) = end {
+        attributes.push(("http.response.status_code", Attribute::Number(status.into())));
+    }
+    attributes
 }
 
 /// An error with all its causes, without the URL: only they tell a refused connection from a bad certificate.

@@ -22,8 +22,17 @@ pub use self::{
 };
 use crate::domain::{
     AccessToken, AuthorizationCode, ClaimsEnd, CodeVerifier, ExchangeEnd, ProviderSessionId, QueryEnd,
-    Refusal, Timestamp,
+    Refusal, SessionId, Timestamp, TraceContext,
 };
+
+/// On whose behalf a request is sent.
+#[derive(Clone, Debug)]
+pub struct Errand {
+    /// The session that it is about.
+    pub session: SessionId,
+    /// The span that it is a part of; none where nobody asked for it in a trace.
+    pub trace: Option<TraceContext>,
+}
 
 /// What a token request sends besides the client's own credentials.
 #[derive(Debug)]
@@ -49,19 +58,19 @@ pub struct Contact {
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
     /// Redeems a code (RFC 6749 §4.1.3, RFC 7636 §4.5). Sends at most one request.
-    async fn exchange(&self, request: TokenRequest) -> ExchangeEnd;
+    async fn exchange(&self, errand: &Errand, request: TokenRequest) -> ExchangeEnd;
 
     /// Fetches the claims that the token stands for.
-    async fn userinfo(&self, token: &AccessToken) -> ClaimsEnd;
+    async fn userinfo(&self, errand: &Errand, token: &AccessToken) -> ClaimsEnd;
 
     /// Asks how the provider's session stands. Sends at most one request.
-    async fn session(&self, id: &ProviderSessionId) -> QueryEnd;
+    async fn session(&self, errand: &Errand, id: &ProviderSessionId) -> QueryEnd;
 
     /// Revokes a token (RFC 7009).
     ///
     /// # Errors
     /// The provider's refusal, or that it could not be reached.
-    async fn revoke(&self, token: &AccessToken) -> Result<(), Refusal>;
+    async fn revoke(&self, errand: &Errand, token: &AccessToken) -> Result<(), Refusal>;
 
     /// How it last behaved.
     fn contact(&self) -> Contact;

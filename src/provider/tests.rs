@@ -11,7 +11,10 @@ use url::Url;
 
 use super::*;
 use crate::{
-    domain::{ApiKey, BootTime, ClientName, ClientSecret, Clock, Moment, ProviderStatus, Reason},
+    domain::{
+        ApiKey, Attribute, BootTime, ClientName, ClientSecret, Clock, Moment, Notes, ProviderStatus, Reason,
+        SpanKind, TraceContext,
+    },
     sandbox,
 };
 
@@ -28,6 +31,10 @@ const CLIENT_SECRET: &str = "client-secret-canary";
 const CODE: &str = "code-canary";
 
 fn provider(base: &str) -> HttpProvider {
+    traced_provider(base, true, &Arc::default())
+}
+
+fn traced_provider(base: &str, pass_trace: bool, tracer: &Arc<Notes>) -> HttpProvider {
     let url = |path: &str| Url::parse(&format!("{base}{path}")).unwrap();
     let settings = Settings {
         client: ClientName::parse("shop").unwrap(),
@@ -40,10 +47,17 @@ fn provider(base: &str) -> HttpProvider {
         api_key: ApiKey::new("cairl_test_key"),
         roots: None,
         proxy: None,
+        pass_trace,
         connect_timeout: Duration::from_secs(1),
         request_timeout: Duration::from_secs(2),
     };
-    HttpProvider::new(settings, Arc::new(StoppedClock), ProviderMetrics::default()).unwrap()
+    let metrics = ProviderMetrics::default();
+    let tracer = Arc::clone(tracer);
+    HttpProvider::new(settings, Arc::new(StoppedClock), metrics, tracer).unwrap()
+}
+
+fn errand() -> Errand {
+    Errand { session: SessionId::new(Timestamp::from_millis(0), [7; 10]), trace: None }
 }
 
 fn request() -> TokenRequest {
@@ -121,7 +135,7 @@ async fn each_answer_of_the_token_endpoint_has_its_meaning_and_is_asked_for_once
     ];
     for (answer, expected) in cases {
         let (base, count) = answering(answer.clone()).await;
-        let end = provider(&base).exchange(request()).await;
+        let end = provider(&base).exchange(&errand(), request()).await;
         assert_eq!(ended(&end), expected, "{}", answer.lines().next().unwrap_or("(closed)"));
         assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 1, "{answer:.60}");
         if let ExchangeEnd::Refused { said, .. } = &end
@@ -138,12 +152,12 @@ async fn a_connection_that_was_never_made_is_told_from_a_lost_answer() {
     let base = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let refused = provider(&base);
-    assert_eq!(ended(&refused.exchange(request()).await).0, "never sent");
+    assert_eq!(ended(&refused.exchange(&errand(), request()).await).0, "never sent");
     assert!(refused.contact().failed.is_some());
     // A TLS handshake that fails has sent no request either.
     let (base, _) = answering("no TLS here").await;
     let tls = provider(&base.replace("http:", "https:"));
-    assert_eq!(ended(&tls.exchange(request()).await).0, "never sent");
+    assert_eq!(ended(&tls.exchange(&errand(), request()).await).0, "never sent");
 }
 
 #[tokio::test]
@@ -151,7 +165,7 @@ async fn what_the_provider_says_cannot_carry_our_secrets_back() {
     let body =
         json!({"error": "invalid_grant", "error_description": format!("{CODE} {CLIENT_SECRET} is spent")});
     let (base, _) = answering(http("400 Bad Request", "", &body.to_string())).await;
-    let ExchangeEnd::Refused { said, .. } = provider(&base).exchange(request()).await else {
+    let ExchangeEnd::Refused { said, .. } = provider(&base).exchange(&errand(), request()).await else {
         panic!("not refused")
     };
     assert_eq!(said.description, "[masked] [masked] is spent");
@@ -171,7 +185,7 @@ async fn the_other_endpoints_have_reasons_of_their_own() {
         (String::new(), Reason::ProviderUnreachable),
     ] {
         let (base, _) = answering(answer).await;
-        let end = provider(&base).session(&id).await;
+        let end = provider(&base).session(&errand(), &id).await;
         assert!(
             matches!(&end, QueryEnd::Refused { refusal, was_sent: true } if refusal.reason == reason),
             "{end:?}"
@@ -179,9 +193,9 @@ async fn the_other_endpoints_have_reasons_of_their_own() {
     }
     let token = AccessToken::new("t");
     let (base, _) = answering(http("401 Unauthorized", "", "")).await;
-    assert!(matches!(provider(&base).userinfo(&token).await, ClaimsEnd::TokenRefused(_)));
+    assert!(matches!(provider(&base).userinfo(&errand(), &token).await, ClaimsEnd::TokenRefused(_)));
     let (base, _) = answering(http("404 Not Found", "", "")).await;
-    let end = provider(&base).userinfo(&token).await;
+    let end = provider(&base).userinfo(&errand(), &token).await;
     assert!(matches!(end, ClaimsEnd::Failed { reason: Reason::ProviderRefused, .. }), "{end:?}");
 }
 
@@ -221,14 +235,59 @@ async fn the_sandbox_understands_it() {
 
     let provider = provider(&base);
     let request = TokenRequest { code: AuthorizationCode::new(code), verifier, ..request() };
-    let ExchangeEnd::Token { token, .. } = provider.exchange(request).await else { panic!("no token") };
+    let ExchangeEnd::Token { token, .. } = provider.exchange(&errand(), request).await else {
+        panic!("no token")
+    };
     assert!(
-        matches!(provider.userinfo(&token).await, ClaimsEnd::Claims(info) if info.claims["age_18_plus"] == "true")
+        matches!(provider.userinfo(&errand(), &token).await, ClaimsEnd::Claims(info) if info.claims["age_18_plus"] == "true")
     );
     let id = ProviderSessionId::parse(decided["session_id"].as_str().unwrap()).unwrap();
-    let end = provider.session(&id).await;
+    let end = provider.session(&errand(), &id).await;
     assert!(matches!(end, QueryEnd::Status(Some(ProviderStatus::Complete))), "{end:?}");
-    provider.revoke(&token).await.unwrap();
-    assert!(matches!(provider.userinfo(&token).await, ClaimsEnd::TokenRefused(_)));
+    provider.revoke(&errand(), &token).await.unwrap();
+    assert!(matches!(provider.userinfo(&errand(), &token).await, ClaimsEnd::TokenRefused(_)));
     assert_eq!(provider.contact().answered.unwrap().1, 401);
+}
+
+/// A server that answers nothing but 503, and hands on the heads of its requests.
+async fn listening() -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let (heads, heard) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 8192];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            let _ = heads.send(String::from_utf8_lossy(&request[..length]).into_owned());
+            let _ = stream.write_all(http("503 Service Unavailable", "", "busy").as_bytes()).await;
+        }
+    });
+    (base, heard)
+}
+
+#[tokio::test]
+async fn a_trace_goes_on_to_the_provider_where_it_may_and_is_recorded_anyway() {
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let trace = TraceContext::said([parent], ["a=1"]);
+    let errand = Errand { trace: trace.clone(), ..errand() };
+    for passes in [true, false] {
+        let (base, mut heard) = listening().await;
+        let tracer = Arc::<Notes>::default();
+        let provider = traced_provider(&base, passes, &tracer);
+        provider.exchange(&errand, request()).await;
+        let head = heard.recv().await.unwrap();
+        let said = head.contains("traceparent: 00-0af7651916cd43dd8448eb211c80319c-0000000000000001-01\r\n");
+        assert_eq!((said, head.contains("tracestate: a=1\r\n")), (passes, passes), "{head}");
+
+        let [span] = &tracer.ended.lock().unwrap()[..] else { panic!("one span") };
+        assert_eq!((span.kind, span.name.as_str()), (SpanKind::Sent, "POST token"));
+        assert_eq!(span.context.parent, trace.as_ref().map(|trace| trace.span));
+        assert_eq!((span.session, span.failed.as_deref()), (Some(errand.session), Some("503")));
+        assert!(span.attributes.contains(&("http.response.status_code", Attribute::Number(503))), "{span:?}");
+    }
+
+    // Nobody asked for it in a trace.
+    let (base, mut heard) = listening().await;
+    provider(&base).userinfo(&Errand { trace: None, ..errand }, &AccessToken::new("t")).await;
+    assert!(!heard.recv().await.unwrap().contains("trace"));
 }

@@ -41,7 +41,7 @@ async fn gate(
     let body = to_bytes(body, MAX_BODY).await;
     let (number, fault) = shared.with(|inside, now| {
         let form = body.as_deref().unwrap_or_default();
-        let number = inside.journal.open(now, parts.method.as_str(), parts.uri.path(), form);
+        let number = inside.journal.open(now, &parts, form);
         (number, inside.faults.take(endpoint))
     });
     let handle = async {

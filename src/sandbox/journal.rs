@@ -1,5 +1,6 @@
 //! Every request that reached an endpoint of the contract, in order, for tests to count. Secrets are cut out.
 
+use axum::http::request::Parts;
 use data_encoding::HEXLOWER;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -18,6 +19,11 @@ struct Entry {
     method: String,
     path: String,
     form: Map<String, Value>,
+    /// Which trace the client says it belongs to (W3C trace context), where it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<String>,
     /// Null while the request is in hand, and for good if its answer was dropped.
     status: Option<u16>,
 }
@@ -31,12 +37,16 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Writes a request down as it arrives; the number finds it again.
-    pub(super) fn open(&mut self, now: Moment, method: &str, path: &str, body: &[u8]) -> usize {
+    pub(super) fn open(&mut self, now: Moment, head: &Parts, body: &[u8]) -> usize {
+        let header =
+            |name| head.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         self.entries.push(Entry {
             time: now.to_string(),
-            method: method.to_owned(),
-            path: path.to_owned(),
+            method: head.method.to_string(),
+            path: head.uri.path().to_owned(),
             form: masked(&Params::parse(body)),
+            traceparent: header("traceparent"),
+            tracestate: header("tracestate"),
             status: None,
         });
         self.cleared + self.entries.len() - 1
@@ -96,9 +106,10 @@ mod tests {
     #[test]
     fn an_answer_that_comes_after_clearing_marks_no_other_entry() {
         let mut journal = Journal::default();
-        let early = journal.open(Moment::at(0), "GET", "/a", b"");
+        let head = |path: &str| axum::http::Request::get(path).body(()).unwrap().into_parts().0;
+        let early = journal.open(Moment::at(0), &head("/a"), b"");
         journal.clear();
-        let late = journal.open(Moment::at(0), "GET", "/b", b"");
+        let late = journal.open(Moment::at(0), &head("/b"), b"");
         journal.close(early, 500);
         assert_eq!(journal.to_json()[0]["status"], Value::Null);
         journal.close(late, 200);

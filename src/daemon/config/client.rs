@@ -64,6 +64,8 @@ pub struct Client {
     pub share: bool,
     /// What a callback's `iss` must equal (RFC 9207), where set.
     pub issuer: Option<String>,
+    /// Whether the provider is told which trace a request belongs to.
+    pub pass_trace: bool,
     /// Further fixed parameters of the authorization URL; none that the daemon sets itself.
     pub authorize_params: BTreeMap<String, String>,
     /// Whether the client id is a test key (`cairl_test_…`).
@@ -156,6 +158,7 @@ fn client(mut section: Section<'_>, names: &mut BTreeSet<ClientName>) -> Option<
     let require_binding = section.boolean("require_binding");
     let share = section.boolean("share");
     let issuer = section.parsed("issuer", |text| address::secure(text).map(|_| text.to_owned()));
+    let pass_trace = section.boolean("pass_trace");
     let authorize_params = authorize_params(&mut section);
     let ca = certificates(&mut section, "ca_file", "root certificates");
     let proxy = section.parsed("proxy", address::proxy);
@@ -182,6 +185,7 @@ fn client(mut section: Section<'_>, names: &mut BTreeSet<ClientName>) -> Option<
         require_binding: require_binding.unwrap_or_else(|| key.starts_with(LIVE_KEY)),
         share: share.unwrap_or(false),
         issuer,
+        pass_trace: pass_trace.unwrap_or(true),
         authorize_params,
         test_mode: key.starts_with(TEST_KEY),
         ca_pem: ca.map(|certificates| certificates.pem),

@@ -7,6 +7,7 @@ use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::Args;
@@ -32,6 +33,7 @@ use super::{
 };
 use crate::{
     api::proto::{StartAuthorizationRequest, integration_service_client::IntegrationServiceClient},
+    domain::Tracer,
     sandbox,
     store::MasterKey,
 };
@@ -54,7 +56,7 @@ pub(super) struct Options {
 }
 
 /// Runs both until interrupted.
-pub(super) async fn dev(options: Options) -> Result<(), Failure> {
+pub(super) async fn dev(options: Options, tracer: Arc<dyn Tracer>) -> Result<(), Failure> {
     let stop = Stop::on_signals_and_hang_up()?;
     let temporary = tempfile::Builder::new().prefix("cairld-dev-").tempdir();
     let temporary = temporary.map_err(|error| cannot(Path::new("a temporary folder"), &error))?;
@@ -97,7 +99,7 @@ pub(super) async fn dev(options: Options) -> Result<(), Failure> {
         // Without an ear for it, the greeting below has ended already.
         let _ = ready.take().map(|ready| ready.send(()));
     };
-    let daemon = run(config, listeners, say_ready, tokio_stream::empty(), stop.asked());
+    let daemon = run(config, listeners, say_ready, tokio_stream::empty(), tracer, stop.asked());
     let greeting = async {
         if is_ready.await.is_ok() {
             greet(&files, &addresses).await?;

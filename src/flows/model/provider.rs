@@ -15,7 +15,7 @@ use crate::{
         AccessToken, ClaimsEnd, Clock, ExchangeEnd, ProviderSaid, ProviderSessionId, QueryEnd, Reason,
         Refusal, Stage, Userinfo, token_verdict,
     },
-    provider::{Contact, Provider, TokenRequest},
+    provider::{Contact, Errand, Provider, TokenRequest},
 };
 
 /// What it is asked.
@@ -107,7 +107,7 @@ fn said(http_status: u16) -> ProviderSaid {
 
 #[async_trait]
 impl Provider for Scripted {
-    async fn exchange(&self, request: TokenRequest) -> ExchangeEnd {
+    async fn exchange(&self, _: &Errand, request: TokenRequest) -> ExchangeEnd {
         let code = request.code.expose().to_owned();
         let challenge = request.verifier.challenge().as_str().to_owned();
         let answer = self.ask(Asked::Exchange { code: code.clone(), challenge }).await;
@@ -133,7 +133,7 @@ impl Provider for Scripted {
         }
     }
 
-    async fn userinfo(&self, token: &AccessToken) -> ClaimsEnd {
+    async fn userinfo(&self, _: &Errand, token: &AccessToken) -> ClaimsEnd {
         let failed = |reason, status| ClaimsEnd::Failed { reason, said: said(status) };
         match self.ask(Asked::Userinfo { token: token.expose().to_owned() }).await {
             Answer::Good { .. } => {
@@ -150,7 +150,7 @@ impl Provider for Scripted {
         }
     }
 
-    async fn session(&self, id: &ProviderSessionId) -> QueryEnd {
+    async fn session(&self, _: &Errand, id: &ProviderSessionId) -> QueryEnd {
         let refused = |reason, status, was_sent| QueryEnd::Refused {
             refusal: Refusal::at(Stage::Session, reason).said(said(status)),
             was_sent,
@@ -171,7 +171,7 @@ impl Provider for Scripted {
         }
     }
 
-    async fn revoke(&self, token: &AccessToken) -> Result<(), Refusal> {
+    async fn revoke(&self, _: &Errand, token: &AccessToken) -> Result<(), Refusal> {
         let refused = |reason, status| Err(Refusal::at(Stage::Revoke, reason).said(said(status)));
         match self.ask(Asked::Revoke { token: token.expose().to_owned() }).await {
             Answer::Good { .. } => Ok(()),

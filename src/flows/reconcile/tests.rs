@@ -17,7 +17,7 @@ use crate::{
         Client,
         testing::{RuntimeClock, TimeStands},
     },
-    provider::{Contact, Provider, TokenRequest},
+    provider::{Contact, Errand, Provider, TokenRequest},
     store::{
         Consumer, EventLimits, KeyRing, MasterKey, NewSession, Next, PendingLimits, RedbStore, Settings,
         Store, Take,
@@ -51,16 +51,16 @@ impl Scripted {
 
 #[async_trait]
 impl Provider for Scripted {
-    async fn exchange(&self, _: TokenRequest) -> ExchangeEnd {
+    async fn exchange(&self, _: &Errand, _: TokenRequest) -> ExchangeEnd {
         panic!("nobody presents a callback");
     }
 
-    async fn userinfo(&self, token: &AccessToken) -> ClaimsEnd {
+    async fn userinfo(&self, _: &Errand, token: &AccessToken) -> ClaimsEnd {
         self.note(token.expose());
         ClaimsEnd::Claims(Userinfo::parse(br#"{"sub":"s","claims":{"age_18_plus":true}}"#).unwrap())
     }
 
-    async fn session(&self, id: &ProviderSessionId) -> QueryEnd {
+    async fn session(&self, _: &Errand, id: &ProviderSessionId) -> QueryEnd {
         self.note(&id.to_string());
         let mut refusing = self.refusing.lock().unwrap();
         match &mut *refusing {
@@ -72,7 +72,7 @@ impl Provider for Scripted {
         }
     }
 
-    async fn revoke(&self, _: &AccessToken) -> Result<(), Refusal> {
+    async fn revoke(&self, _: &Errand, _: &AccessToken) -> Result<(), Refusal> {
         panic!("nobody revokes a token");
     }
 
@@ -264,7 +264,7 @@ async fn half_of_the_budget_is_left_to_callers() {
     for number in 20..25 {
         let id = scene.refused(number).await;
         let patience = Instant::now();
-        scene.flows.refreshed_session(&scene.viewer, &Lookup::Id(id), patience).await.unwrap();
+        scene.flows.refreshed_session(&scene.viewer, &Lookup::Id(id), patience, None).await.unwrap();
     }
     scene.pass(2).await;
     assert_eq!(scene.asked_so_far(), 10, "what callers use counts too");

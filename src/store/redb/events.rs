@@ -147,6 +147,8 @@ pub(super) fn take_over(
         kept.told_anew_at = inbox.next();
         inbox.put(event_key(&session.client, kept.told_anew_at), encode_retelling(sequence, now));
         session.hear(now, run, &kept.event.kind, None);
+        let (id, event) = (session.id, kept.event.id);
+        tracing::info!(session = %id, client = %session.client, %event, "a webhook that came before is of this session");
         inbox.replace(key, length, kept.encode());
     }
     Ok(inbox.changes())

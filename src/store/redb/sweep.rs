@@ -18,7 +18,8 @@ use super::{
     unreadable,
 };
 use crate::domain::{
-    At, FromTheFuture, Moment, RunId, SESSION_LIFE, Session, SessionId, Timestamp, TokenStanding,
+    At, Ended, FromTheFuture, Moment, RunId, SESSION_LIFE, Session, SessionId, Status, Terminal, Timestamp,
+    TokenStanding,
 };
 
 /// Most sessions that one bite settles, and removes. Each costs the writer a few microseconds for each row that belongs to
@@ -177,7 +178,9 @@ pub(super) fn apply(
         if stored.session.settle(now, run) {
             changes.push(put_session(codec, &stored)?);
             changes.extend(forget_state(tables, codec, &stored)?);
-            swept.ended += u64::from(was_open && stored.session.ended().is_some());
+            let ended = stored.session.ended().filter(|_| was_open);
+            swept.ended += u64::from(ended.is_some());
+            tell(*id, ended);
         }
     }
     // Removals last: a session that is both changed and old is gone.
@@ -193,6 +196,20 @@ pub(super) fn apply(
         }
     }
     Ok((swept, changes))
+}
+
+/// As many sessions run out as are begun and left; one whose outcome is lost is rare, and worth a look.
+fn tell(id: SessionId, ended: Option<Ended>) {
+    match ended.map(|ended| ended.status) {
+        Some(Terminal::Indeterminate) => {
+            tracing::info!(session = %id, "an outcome is lost with the run that asked for it")
+        }
+        Some(status) => {
+            let status = Status::Ended(status).as_str();
+            tracing::debug!(session = %id, status, "a session's time is over");
+        }
+        None => {}
+    }
 }
 
 /// The removal of all rows that belong to a session.

@@ -30,8 +30,23 @@ pub fn cairlctl() -> Command {
 
 fn program(path: &str) -> Command {
     let mut command = Command::new(path);
-    command.env_remove("RUST_LOG").env_remove("CAIRLD_ENDPOINT").env_remove("CAIRLD_TOKEN_FILE");
+    without_ours(&mut command);
     command
+}
+
+/// Variables of whoever runs the tests that would change what a program does.
+fn without_ours(command: &mut Command) {
+    for name in [
+        "RUST_LOG",
+        "CAIRLD_ENDPOINT",
+        "CAIRLD_TOKEN_FILE",
+        "CAIRLD_LOG_FORMAT",
+        "JOURNAL_STREAM",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    ] {
+        command.env_remove(name);
+    }
 }
 
 /// What a process has said so far.

@@ -57,7 +57,8 @@ impl World {
                     (viewer(by.into()), Instant::now() + Duration::from_millis(patience));
                 let wanted = Wanted::Session { id: begun.id, caller: by.into() };
                 self.call(life, wanted, async move {
-                    Heard::Session(flows.refreshed_session(&viewer, &Lookup::Id(begun.id), patience).await)
+                    let lookup = Lookup::Id(begun.id);
+                    Heard::Session(flows.refreshed_session(&viewer, &lookup, patience, None).await)
                 });
             }
             Step::Cancel { session, caller: by } => {
@@ -163,6 +164,7 @@ impl World {
             },
             binding: binding.as_ref().map(Binding::new),
             patience: Instant::now() + Duration::from_millis(patience),
+            trace: None,
         };
         let flows = Arc::clone(&life.flows);
         let since = life.clock.now();
