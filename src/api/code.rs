@@ -33,7 +33,7 @@ pub const fn code(reason: Reason) -> Code {
         | Reason::ExchangeInProgress
         | Reason::ProviderSessionUnknown
         | Reason::TokenNotHeld
-        | Reason::CompactionFailed => Code::FailedPrecondition,
+        | Reason::MaintenanceFailed => Code::FailedPrecondition,
         Reason::ProviderSessionNotFound
         | Reason::StateUnknown
         | Reason::SessionNotFound

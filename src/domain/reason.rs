@@ -128,8 +128,8 @@ reasons! {
     DeadlineExceeded = "DEADLINE_EXCEEDED",
     /// What the caller may do was changed while the stream was open.
     CallerChanged = "CALLER_CHANGED",
-    /// The copy that would take the place of the store's file could not be made.
-    CompactionFailed = "COMPACTION_FAILED",
+    /// A backup, check or compaction of the store could not go on, mostly for want of room beside it.
+    MaintenanceFailed = "MAINTENANCE_FAILED",
     /// This version does not serve the call, or does not know it.
     Unimplemented = "UNIMPLEMENTED",
 }

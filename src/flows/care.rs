@@ -11,7 +11,7 @@ use tokio::{
     time,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::Flows;
 use crate::{
@@ -22,6 +22,10 @@ use crate::{
 /// How long whoever asked may take nothing of what is told: as long as it is read, what is removed from the store keeps
 /// its room.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Less room than this beside the store, bytes, and nothing is read of it any more, since the file grows meanwhile: a full
+/// disk would end the daemon. How often it is looked at leaves room for what a fast disk writes between two looks.
+const LEAST_ROOM: u64 = 128 << 20;
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// When to come back where another one is under way.
 const COME_BACK: Duration = Duration::from_secs(10);
 
@@ -53,13 +57,14 @@ impl Flows {
     /// for half a minute (`DEADLINE_EXCEEDED`).
     ///
     /// # Errors
-    /// `OVERLOADED` while other care of the store is under way, `SHUTTING_DOWN`, or the store's own; in the stream too.
+    /// `OVERLOADED` while other care of the store is under way, or the store's own; in the stream also `SHUTTING_DOWN`, and
+    /// `MAINTENANCE_FAILED` where little room is left beside the store.
     pub fn back_up(
         self: &Arc<Self>,
     ) -> Result<impl Stream<Item = Result<BackupPiece, Refusal>> + Send + use<>, Refusal> {
         let place = self.caretaking.begin()?;
         tracing::info!("a backup of the store is made");
-        Ok(tell(&self.tasks, self.stopping.clone(), self.store.backup(self.now())?, place))
+        Ok(self.tell(self.store.backup(self.now())?, place))
     }
 
     /// Looks at everything that is durable now. It ends as a backup does.
@@ -70,7 +75,7 @@ impl Flows {
         self: &Arc<Self>,
     ) -> Result<impl Stream<Item = Result<Checked, Refusal>> + Send + use<>, Refusal> {
         let place = self.caretaking.begin()?;
-        let told = tell(&self.tasks, self.stopping.clone(), self.store.check()?, place);
+        let told = self.tell(self.store.check()?, place);
         Ok(told.inspect(|part| {
             for problem in part.iter().flat_map(|checked| &checked.problems) {
                 tracing::error!(%problem, "something stored is not as it should be");
@@ -82,7 +87,7 @@ impl Flows {
     /// joins it, and it goes on when everybody who asked has left.
     ///
     /// # Errors
-    /// `COMPACTION_FAILED`, `OVERLOADED` while other care of the store is under way or too much is written meanwhile,
+    /// `MAINTENANCE_FAILED`, `OVERLOADED` while other care of the store is under way or too much is written meanwhile,
     /// `SHUTTING_DOWN`, or the store's own.
     pub async fn compact_store(self: &Arc<Self>) -> Result<Compacted, Refusal> {
         let mut told = {
@@ -101,17 +106,44 @@ impl Flows {
         // Its task may have ended by a panic, which has shown itself.
         told.unwrap_or_else(|| Err(Reason::Internal.into()))
     }
+
+    /// Has parts read and told for as long as there is room beside the store.
+    fn tell<T: Send + 'static>(
+        &self,
+        parts: BoxStream<'static, Result<T, StoreError>>,
+        place: OwnedSemaphorePermit,
+    ) -> impl Stream<Item = Result<T, Refusal>> + Send + use<T> {
+        let (store, stopping) = (Arc::clone(&self.store), self.stopping.clone());
+        let given_up = async move {
+            let mut look = time::interval(LOOK_EVERY);
+            loop {
+                tokio::select! {
+                    () = stopping.cancelled() => return Reason::ShuttingDown,
+                    _ = look.tick() => {}
+                }
+                if let Some(free) = store.status().free_bytes.filter(|free| *free < LEAST_ROOM) {
+                    tracing::error!(
+                        free,
+                        "too little room beside the store to go on reading all of it, bytes"
+                    );
+                    return Reason::MaintenanceFailed;
+                }
+            }
+        };
+        tell(&self.tasks, parts, place, given_up)
+    }
 }
 
-/// Has parts read in a task of its own, which does not wait for ever for whoever takes them, and tells them.
-fn tell<T: Send + 'static>(
+/// Has parts read in a task of its own, which does not wait for ever for whoever takes them, and tells them; until it is
+/// `given_up`.
+fn tell<T: Send + 'static, G: Future<Output = Reason> + Send + 'static>(
     tasks: &TaskTracker,
-    stopping: CancellationToken,
     mut parts: BoxStream<'static, Result<T, StoreError>>,
     place: OwnedSemaphorePermit,
-) -> impl Stream<Item = Result<T, Refusal>> + Send + use<T> {
+    given_up: G,
+) -> impl Stream<Item = Result<T, Refusal>> + Send + use<T, G> {
     let (sender, receiver) = mpsc::channel(1);
-    let (given_up, why) = oneshot::channel();
+    let (ended, why) = oneshot::channel();
     tasks.spawn(async move {
         let telling = async {
             while let Some(part) = parts.next().await {
@@ -126,13 +158,13 @@ fn tell<T: Send + 'static>(
         };
         let end = tokio::select! {
             biased;
-            () = stopping.cancelled() => Some(Reason::ShuttingDown),
+            reason = given_up => Some(reason),
             end = telling => end,
         };
         // What was read is let go before anybody hears of it.
         drop((parts, place));
         if let Some(reason) = end {
-            let _ = given_up.send(Err(reason.into()));
+            let _ = ended.send(Err(reason.into()));
         }
     });
     let end = stream::once(why).filter_map(async |end| end.ok());
@@ -153,7 +185,7 @@ async fn compact(flows: Arc<Flows>, place: OwnedSemaphorePermit, tell: watch::Se
 
 fn refusal(error: CompactError) -> Refusal {
     match error {
-        CompactError::NoRoom { .. } | CompactError::Copy(_) => Reason::CompactionFailed.into(),
+        CompactError::NoRoom { .. } | CompactError::Copy(_) => Reason::MaintenanceFailed.into(),
         CompactError::Outrun => Refusal { retry_after: Some(COME_BACK), ..Reason::Overloaded.into() },
         CompactError::Stopped => Reason::ShuttingDown.into(),
         CompactError::Store(error) => error.into(),
@@ -162,6 +194,8 @@ fn refusal(error: CompactError) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::future;
+
     use super::*;
 
     fn parts(count: u32) -> BoxStream<'static, Result<u32, StoreError>> {
@@ -171,7 +205,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_for_half_a_minute_hears_so_and_holds_nobody_up() {
         let (caretaking, tasks) = (Caretaking::default(), TaskTracker::new());
-        let told = tell(&tasks, CancellationToken::new(), parts(9), caretaking.begin().unwrap());
+        let told = tell(&tasks, parts(9), caretaking.begin().unwrap(), future::pending());
         tasks.close();
         assert_eq!(caretaking.begin().unwrap_err().reason, Reason::Overloaded, "one at a time");
         let mut told = std::pin::pin!(told);
@@ -190,23 +224,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_ends_with_the_daemon_or_with_who_reads_it() {
-        let (caretaking, tasks, stopping) =
-            (Caretaking::default(), TaskTracker::new(), CancellationToken::new());
+    async fn a_stream_ends_when_it_is_given_up_or_with_who_reads_it() {
+        let (caretaking, tasks) = (Caretaking::default(), TaskTracker::new());
         let for_ever = || stream::repeat_with(|| Ok(1)).boxed();
-        drop(tell(&tasks, stopping.clone(), for_ever(), caretaking.begin().unwrap()));
+        drop(tell(&tasks, for_ever(), caretaking.begin().unwrap(), future::pending()));
         tasks.close();
         tasks.wait().await;
 
-        let mut told = Box::pin(tell(&tasks, stopping.clone(), for_ever(), caretaking.begin().unwrap()));
+        let (give_up, given_up) = oneshot::channel();
+        let given_up = async { given_up.await.unwrap() };
+        let mut told = Box::pin(tell(&tasks, for_ever(), caretaking.begin().unwrap(), given_up));
         told.next().await.unwrap().unwrap();
-        stopping.cancel();
+        give_up.send(Reason::MaintenanceFailed).unwrap();
         let ends: Vec<_> = told.filter_map(async |part| part.err()).collect().await;
-        assert_eq!(ends.iter().map(|end| end.reason).collect::<Vec<_>>(), [Reason::ShuttingDown]);
+        assert_eq!(ends.iter().map(|end| end.reason).collect::<Vec<_>>(), [Reason::MaintenanceFailed]);
         tasks.wait().await;
 
         let all: Vec<_> =
-            tell(&tasks, CancellationToken::new(), parts(3), caretaking.begin().unwrap()).collect().await;
+            tell(&tasks, parts(3), caretaking.begin().unwrap(), future::pending()).collect().await;
         assert!(all.len() == 3 && all.iter().all(Result::is_ok), "{all:?}");
     }
 }

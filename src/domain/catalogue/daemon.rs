@@ -191,12 +191,12 @@ pub(super) const ENTRIES: &[Entry] = &[
          takes no writes before that. Caller: repeat the same call after the retry delay.",
     ),
     general(
-        Reason::CompactionFailed,
-        "The copy that would take the place of the store's file could not be made, mostly since there is no room beside it. \
-         All is as it was.",
-        "The log of cairld says why. Make as much room in the file system of store.path as the records need that are kept, see \
-         that its folder belongs to the daemon's user, and call again. What is free within the file is not lost: new records \
-         take it.",
+        Reason::MaintenanceFailed,
+        "A backup, check or compaction of the store did not go on, mostly since there is too little room beside its file. The \
+         store is as it was.",
+        "The log of cairld says why. Make room in the file system of store.path: for a compaction as much as the records need \
+         that are kept, for a backup or check 128 MiB, and more with a busy daemon. See that its folder belongs to the \
+         daemon's user, and call again.",
     ),
     general(
         Reason::CallerChanged,

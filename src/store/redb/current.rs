@@ -1,24 +1,70 @@
 //! The database in force, which a copy of it that takes less room can take the place of.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    ops::Deref,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use redb::Database;
+use redb::{Database, ReadTransaction, ReadableDatabase};
 
 /// The database in force. It is exchanged by the writer alone, between two transactions.
 #[derive(Debug)]
-pub(super) struct Current(RwLock<Arc<Database>>);
+pub(super) struct Current {
+    database: RwLock<Arc<Database>>,
+    /// How many look at it for long, each as it was at one moment.
+    pinned: AtomicUsize,
+}
 
 impl Current {
     pub(super) fn new(database: Database) -> Self {
-        Self(RwLock::new(Arc::new(database)))
+        Self { database: RwLock::new(Arc::new(database)), pinned: AtomicUsize::new(0) }
     }
 
     /// The database as it is now. Whoever reads holds it for as long as he does: a database closes with its last owner.
     pub(super) fn get(&self) -> Arc<Database> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.database.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn exchange(&self, database: Database) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(database);
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(database);
+    }
+
+    /// The database as it is at this moment, for long: what commits replace keeps its room meanwhile, and the writer commits
+    /// less often.
+    pub(super) fn pin(self: &Arc<Self>) -> Result<Pinned, redb::Error> {
+        let database = self.get();
+        let transaction = database.begin_read()?;
+        self.pinned.fetch_add(1, Ordering::Relaxed);
+        Ok(Pinned { transaction, _database: database, current: Arc::clone(self) })
+    }
+
+    /// Whether anybody looks at it for long.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// The database as it was at one moment.
+pub(super) struct Pinned {
+    transaction: ReadTransaction,
+    /// What is read belongs to it: it must not close.
+    _database: Arc<Database>,
+    current: Arc<Current>,
+}
+
+impl Deref for Pinned {
+    type Target = ReadTransaction;
+
+    fn deref(&self) -> &ReadTransaction {
+        &self.transaction
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.current.pinned.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -7,6 +7,7 @@
 use std::{
     sync::{Arc, OnceLock},
     thread,
+    time::Duration,
 };
 
 use redb::StorageError;
@@ -26,6 +27,9 @@ use super::{
 
 /// Most operations in one transaction; what waits beyond them goes into the next.
 const MAX_BATCH: usize = 1024;
+/// From one commit to the next while the database is looked at for long: what a commit replaces, and what it writes to be
+/// opened quickly after a crash, keeps its room then.
+const PACE: Duration = Duration::from_millis(10);
 /// Most operations that wait.
 const QUEUE: usize = 8192;
 
@@ -223,8 +227,13 @@ fn run(
     metrics: &StoreMetrics,
     runtime: Option<&Handle>,
 ) {
-    let mut next = None;
+    let (mut next, mut paced) = (None, Instant::now());
     while let Some(work) = next.take().or_else(|| queue.blocking_recv()) {
+        if desk.database.is_pinned() {
+            // What comes meanwhile shares the commit.
+            thread::sleep(paced.saturating_duration_since(Instant::now()));
+            paced = Instant::now() + PACE;
+        }
         let done = match work {
             Work::Job(first) => commit_batch(&mut desk, first, &mut queue, metrics).map(|(answers, left)| {
                 next = left;

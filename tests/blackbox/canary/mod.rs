@@ -50,7 +50,7 @@ const NOT_MET: &[&str] = &[
     "RECORD_CORRUPT",
     "INTERNAL",
     "DEADLINE_EXCEEDED",
-    "COMPACTION_FAILED",
+    "MAINTENANCE_FAILED",
 ];
 
 /// Dependencies too, as far as they can be made to talk.

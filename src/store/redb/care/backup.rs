@@ -5,10 +5,16 @@ use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
 use prost::Message;
-use redb::{Database, ReadTransaction, ReadableDatabase};
 use sha2::{Digest, Sha256};
 
-use super::{super::unreadable, bites::bites, every};
+use super::{
+    super::{
+        current::{Current, Pinned},
+        unreadable,
+    },
+    bites::bites,
+    every,
+};
 use crate::{
     domain::Moment,
     store::{
@@ -26,9 +32,7 @@ const PIECE_BYTES: usize = 128 * 1024;
 
 /// One backup being made.
 pub(super) struct Backup {
-    transaction: ReadTransaction,
-    /// What is read belongs to it: it must not close.
-    _database: Arc<Database>,
+    transaction: Pinned,
     codec: Arc<Codec>,
     made: Moment,
     /// Of everything so far.
@@ -46,11 +50,11 @@ enum Stage {
 }
 
 impl Backup {
-    pub(super) fn begin(database: Arc<Database>, codec: Arc<Codec>, now: Moment) -> Result<Self, StoreError> {
-        let transaction = database.begin_read().map_err(unreadable)?;
+    pub(super) fn begin(current: &Arc<Current>, codec: Arc<Codec>, now: Moment) -> Result<Self, StoreError> {
+        let transaction = current.pin().map_err(unreadable)?;
         let total = every::count(&transaction).map_err(unreadable)?;
         let (digest, stage) = (Sha256::new(), Stage::Begin);
-        Ok(Self { transaction, _database: database, codec, made: now, digest, stage, done: 0, total })
+        Ok(Self { transaction, codec, made: now, digest, stage, done: 0, total })
     }
 
     /// The whole of it.

@@ -1,15 +1,18 @@
-//! A look at everything that is kept: whether each row opens, and whether what belongs together agrees. All of it is looked at
-//! as it was at one moment, so that what goes on meanwhile cannot look like damage.
+//! A look at everything that is kept: whether each row opens, and whether what belongs together agrees.
+//!
+//! Each bite is looked at as it is at one moment, so that no fact that comes about meanwhile can look like damage: a fact is
+//! there as a whole, or not at all. Only what is counted has to be held against all sessions at once.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::stream::BoxStream;
-use redb::{Database, ReadTransaction, ReadableDatabase, Value};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, Value};
 
 use super::{
     super::{
         counts::rows_of,
-        tables::{InboxSpan, event_key, read_event_key},
+        current::Current,
+        tables::{InboxSpan, SESSIONS_TABLE, event_key, read_event_key},
         unreadable,
     },
     bites::bites,
@@ -34,33 +37,26 @@ const MOST_TOLD: usize = 1000;
 
 /// One look at everything.
 pub(super) struct Check {
-    transaction: ReadTransaction,
-    /// What is read belongs to it: it must not close.
-    _database: Arc<Database>,
+    current: Arc<Current>,
     codec: Arc<Codec>,
     /// The table that it is at, and the key behind which to go on; none once the end was told.
     place: Option<(usize, Option<Vec<u8>>)>,
     checked: u64,
     total: u64,
-    /// How many sessions stand how, and are open for whom.
-    counts: BTreeMap<Vec<u8>, u64>,
     told: usize,
 }
 
+/// What a bite is looked at in.
+struct Look<'a> {
+    transaction: &'a ReadTransaction,
+    codec: &'a Codec,
+}
+
 impl Check {
-    pub(super) fn begin(database: Arc<Database>, codec: Arc<Codec>) -> Result<Self, StoreError> {
-        let transaction = database.begin_read().map_err(unreadable)?;
-        let total = every::count(&transaction).map_err(unreadable)?;
-        Ok(Self {
-            transaction,
-            _database: database,
-            codec,
-            place: Some((0, None)),
-            checked: 0,
-            total,
-            counts: BTreeMap::new(),
-            told: 0,
-        })
+    pub(super) fn begin(current: &Arc<Current>, codec: Arc<Codec>) -> Result<Self, StoreError> {
+        let database = current.get();
+        let total = every::count(&database.begin_read().map_err(unreadable)?).map_err(unreadable)?;
+        Ok(Self { current: Arc::clone(current), codec, place: Some((0, None)), checked: 0, total, told: 0 })
     }
 
     /// The whole of it, a part at a time.
@@ -71,18 +67,24 @@ impl Check {
     fn next(&mut self) -> Result<Option<Checked>, StoreError> {
         let Some((table, after)) = self.place.take() else { return Ok(None) };
         let Some(name) = every::names().get(table).copied() else {
-            let problems = self.miscounted()?;
+            let pinned = self.current.pin().map_err(unreadable)?;
+            let problems = miscounted(&pinned)?;
+            // Rows have come and gone meanwhile.
+            self.total = self.checked;
             return Ok(Some(self.tell(problems)));
         };
-        let rows =
-            every::read_on(&self.transaction, name, after.as_deref(), BITE_BYTES).map_err(unreadable)?;
+        let database = self.current.get();
+        let transaction = database.begin_read().map_err(unreadable)?;
+        let rows = every::read_on(&transaction, name, after.as_deref(), BITE_BYTES).map_err(unreadable)?;
+        let look = Look { transaction: &transaction, codec: &self.codec };
         let mut problems = Vec::new();
         for (key, value) in &rows {
             self.checked += 1;
-            if let Err(problem) = self.look(name, key, value)? {
+            if let Err(problem) = look.at(name, key, value)? {
                 problems.push(problem);
             }
         }
+        self.total = self.total.max(self.checked);
         self.place = Some(match rows.into_iter().last() {
             Some((last, _)) => (table, Some(last)),
             None => (table + 1, None),
@@ -99,9 +101,11 @@ impl Check {
         self.told += problems.len() + untold;
         Checked { checked: self.checked, total: self.total, problems }
     }
+}
 
+impl Look<'_> {
     /// What is wrong with a row, if anything.
-    fn look(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<Result<(), String>, StoreError> {
+    fn at(&self, table: &str, key: &[u8], value: &[u8]) -> Result<Result<(), String>, StoreError> {
         let opened = match table {
             SESSIONS => return self.session(key, value),
             CODES => return self.belongs(table, key, value),
@@ -125,13 +129,7 @@ impl Check {
         }
     }
 
-    fn session(&mut self, key: &[u8], value: &[u8]) -> Result<Result<(), String>, StoreError> {
-        // Counted as it was when it was written, whether it opens or not.
-        if let Some((caller, status)) = gist(value) {
-            for row in rows_of(&caller, status) {
-                *self.counts.entry(row.into_bytes()).or_default() += 1;
-            }
-        }
+    fn session(&self, key: &[u8], value: &[u8]) -> Result<Result<(), String>, StoreError> {
         let opened = sized(SESSIONS, key, |key| self.codec.session(SessionId::from_bytes(*key), value));
         let Session { spent, .. } = match opened {
             Ok(stored) => stored.session,
@@ -179,26 +177,33 @@ impl Check {
         Ok(Ok(()))
     }
 
-    /// What is counted of sessions, beside what there is.
-    fn miscounted(&self) -> Result<Vec<String>, StoreError> {
-        let counted =
-            every::read_on(&self.transaction, SESSION_COUNTS, None, usize::MAX).map_err(unreadable)?;
-        let counted: BTreeMap<_, _> =
-            counted.into_iter().map(|(row, count)| (row, <u64 as Value>::from_bytes(&count))).collect();
-        let rows = self.counts.keys().chain(counted.keys().filter(|row| !self.counts.contains_key(*row)));
-        let wrong = rows.filter_map(|row| {
-            let of = |counts: &BTreeMap<Vec<u8>, u64>| counts.get(row).copied().unwrap_or_default();
-            let (there, counted) = (of(&self.counts), of(&counted));
-            let name = String::from_utf8_lossy(row).replace('\0', "");
-            let what = if name.is_empty() { "open".to_owned() } else { name };
-            (there != counted).then(|| format!("{SESSION_COUNTS} {what}: {counted} counted, {there} there"))
-        });
-        Ok(wrong.collect())
-    }
-
     fn row(&self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        every::get(&self.transaction, table, key).map_err(unreadable)
+        every::get(self.transaction, table, key).map_err(unreadable)
     }
+}
+
+/// What is counted of sessions, beside what there is: each counts as it was when it was written, whether it opens or not.
+fn miscounted(transaction: &ReadTransaction) -> Result<Vec<String>, StoreError> {
+    let mut there: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+    let sessions = transaction.open_table(SESSIONS_TABLE).map_err(unreadable)?;
+    for row in sessions.iter().map_err(unreadable)? {
+        let (_, record) = row.map_err(unreadable)?;
+        for row in gist(record.value()).iter().flat_map(|(caller, status)| rows_of(caller, *status)) {
+            *there.entry(row.into_bytes()).or_default() += 1;
+        }
+    }
+    let counted = every::read_on(transaction, SESSION_COUNTS, None, usize::MAX).map_err(unreadable)?;
+    let counted: BTreeMap<_, _> =
+        counted.into_iter().map(|(row, count)| (row, <u64 as Value>::from_bytes(&count))).collect();
+    let rows = there.keys().chain(counted.keys().filter(|row| !there.contains_key(*row)));
+    let wrong = rows.filter_map(|row| {
+        let of = |counts: &BTreeMap<Vec<u8>, u64>| counts.get(row).copied().unwrap_or_default();
+        let (there, counted) = (of(&there), of(&counted));
+        let name = String::from_utf8_lossy(row).replace('\0', "");
+        let what = if name.is_empty() { "open".to_owned() } else { name };
+        (there != counted).then(|| format!("{SESSION_COUNTS} {what}: {counted} counted, {there} there"))
+    });
+    Ok(wrong.collect())
 }
 
 /// Reads a row whose key is of a fixed size.

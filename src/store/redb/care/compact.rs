@@ -13,6 +13,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 use super::{
     super::{
         RedbStore,
+        current::Current,
         tables::Tables,
         touched::Touched,
         writer::{Desk, Writer},
@@ -64,12 +65,15 @@ impl<E: Into<CopyError>> From<E> for Abandoned {
 }
 
 impl Copy {
-    /// Copies all rows of a snapshot. What is counted comes at the very end.
-    fn all(&self, snapshot: &Snapshot) -> Result<(), Abandoned> {
+    /// Copies all rows, each as it is when its turn comes: what is written meanwhile is copied again. What is counted comes at
+    /// the very end.
+    fn all(&self, current: &Current) -> Result<(), Abandoned> {
         for table in every::names().into_iter().filter(|table| *table != SESSION_COUNTS) {
             let mut after = None;
             loop {
+                let snapshot = Snapshot::of(current.get())?;
                 let rows = every::read_on(&snapshot.transaction, table, after.as_deref(), BATCH)?;
+                drop(snapshot);
                 let Some((last, _)) = rows.last() else { break };
                 after = Some(last.clone());
                 self.put(table, rows.into_iter().map(|(key, value)| (key, Some(value))).collect())?;
@@ -175,11 +179,12 @@ pub(super) async fn compact(
     let size = || path.metadata().map(|metadata| metadata.len()).unwrap_or_default();
     let before = size();
     let (place, cache_bytes) = (path.to_owned(), store.cache_bytes);
-    let (_, snapshot) = store.writer.between(Desk::note).await?;
+    store.writer.between(Desk::note).await?;
+    let current = Arc::clone(&store.database);
     let made = blocking(move || {
         let (beside, database) = Beside::create(&place, KIND, cache_bytes)?;
         let copy = Copy { beside, database, is_stopping };
-        copy.all(&snapshot).map(|()| copy)
+        copy.all(&current).map(|()| copy)
     })
     .await;
     let replaced = match made {

@@ -32,11 +32,11 @@ pub(super) fn clean_up(path: &Path) -> io::Result<()> {
 #[async_trait]
 impl Care for RedbStore {
     fn backup(&self, now: Moment) -> Result<BoxStream<'static, Result<BackupPiece, StoreError>>, StoreError> {
-        Ok(Backup::begin(self.database.get(), Arc::clone(&self.codec), now)?.pieces())
+        Ok(Backup::begin(&self.database, Arc::clone(&self.codec), now)?.pieces())
     }
 
     fn check(&self) -> Result<BoxStream<'static, Result<Checked, StoreError>>, StoreError> {
-        Ok(Check::begin(self.database.get(), Arc::clone(&self.codec))?.parts())
+        Ok(Check::begin(&self.database, Arc::clone(&self.codec))?.parts())
     }
 
     async fn compact(
