@@ -1,7 +1,7 @@
 //! A new file beside the store's, which takes its place when it is done, or goes.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -64,7 +64,14 @@ impl Beside {
     ) -> Result<(Self, Database), CopyError> {
         // Where a link stands in its place, the file that it leads to is meant.
         let place = place.canonicalize()?;
-        let beside = Self { path: named(&place, kind), place, is_done: false };
+        let path = named(&place, kind);
+        // Whoever works on it has it locked, as redb locks what it opens.
+        if let Ok(left) = File::open(&path)
+            && let Err(TryLockError::WouldBlock) = left.try_lock()
+        {
+            return Err(redb::Error::DatabaseAlreadyOpen.into());
+        }
+        let beside = Self { path, place, is_done: false };
         beside.remove()?;
         // Its owner's alone, like the store.
         drop(OpenOptions::new().create_new(true).append(true).mode(0o600).open(&beside.path)?);

@@ -33,7 +33,7 @@ const FEW: usize = 512;
 const ROUNDS: usize = 16;
 
 /// The database as it was at one moment.
-pub(super) struct Snapshot {
+struct Snapshot {
     transaction: ReadTransaction,
     /// What is read belongs to it: it must not close.
     _database: Arc<Database>,
@@ -146,13 +146,15 @@ impl Desk {
 
     /// Brings the copy up to the present, and puts it in the place of the database. The error of the copy leaves all as it
     /// was.
-    fn replace(&mut self, copy: Copy) -> Result<Result<(), CopyError>, redb::Error> {
+    fn replace(&mut self, mut copy: Copy) -> Result<Result<(), Caught>, redb::Error> {
         let touched = self.touched.take().unwrap_or_default();
+        if touched.count().is_none() {
+            return Ok(Err(Caught::Outrun));
+        }
         let snapshot = Snapshot::of(self.database.get())?;
-        let mut copy = copy;
         let replaced = copy.finish(&snapshot, touched).and_then(|()| Ok(copy.beside.take_place()?));
         if let Err(error) = replaced {
-            return Ok(Err(error));
+            return Ok(Err(Caught::Abandoned(error.into())));
         }
         let Copy { beside, database, .. } = copy;
         self.database.exchange(database);
@@ -226,8 +228,7 @@ async fn catch_up(writer: &Writer, mut copy: Copy) -> Result<(), Caught> {
             .await
             .map_err(Caught::Abandoned)?;
         if count <= FEW {
-            let replaced = writer.between(move |desk| desk.replace(copy)).await?;
-            return replaced.map_err(|error| Caught::Abandoned(error.into()));
+            return writer.between(move |desk| desk.replace(copy)).await?;
         }
     }
     Err(Caught::Outrun)

@@ -66,9 +66,13 @@ pub(in crate::store::redb) fn restore(
     let explain = |error| match error {
         RestoreError::Bad(what) => bad(&what),
         RestoreError::NewerSchema(found) => OpenError::NewerSchema { path: shown.clone(), found },
+        RestoreError::Copy(CopyError::Database(redb::Error::DatabaseAlreadyOpen)) => {
+            OpenError::InUse { path: shown.clone() }
+        }
         RestoreError::Copy(error) => io(&error),
     };
-    let (mut beside, database) = Beside::create(path, KIND, cache_bytes).map_err(|error| io(&error))?;
+    let created = Beside::create(path, KIND, cache_bytes);
+    let (mut beside, database) = created.map_err(|error| explain(error.into()))?;
     let read = read_all(path, &beside, &database, &tell).map_err(explain)?;
     let opened = open::prepare(database, keys, now, &shown, &tell)?;
     let is_ours = backup::hash(&opened.codec, &read.digest).ct_eq(&read.hash);

@@ -258,6 +258,19 @@ async fn one_that_was_cut_off_begins_anew() {
 }
 
 #[tokio::test]
+async fn another_process_that_restores_is_left_to_it() {
+    let folder = InFolder::new();
+    let bytes = backed_up().await;
+    fs::write(folder.path(), &bytes).unwrap();
+    let theirs = Database::create(folder.path().with_extension("redb.restoring")).unwrap();
+    let refused = folder.try_open(&[1]).unwrap_err();
+    assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
+    assert!(folder.path().with_extension("redb.restoring").exists(), "and what it writes stays");
+    drop(theirs);
+    assert_eq!(folder.try_open(&[1]).unwrap().status().sessions, 6);
+}
+
+#[tokio::test]
 async fn nothing_secret_stands_in_it() {
     let bytes = backed_up().await;
     for canary in [&b"canary"[..], &[1; 32]] {
