@@ -8,6 +8,7 @@ import os
 import pathlib
 import time
 
+import care
 import confined
 import logs
 import setup
@@ -201,6 +202,7 @@ def main() -> None:
     restarts(session)
     sealed(session)
     binds(session)
+    care.backs_up_and_restores(session)
     stops(session)
     logs.entries()
     say("booted: all as promised")

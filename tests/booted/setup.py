@@ -75,7 +75,9 @@ def configure() -> None:
     for name, secret in secrets.items():
         write(f"/etc/cairld/secrets/{name}", secret + "\n", 0o600)
     show("cairld keygen /etc/cairld/secrets/store.key")
-    write(CONFIG, BEFORE + tomls[0] + BEHIND)
+    (care,) = blocks("Backup and care", "toml")
+    care = re.sub(r"uid = \d+", f"uid = {quietly('id -u cairld')}", care)
+    write(CONFIG, BEFORE + tomls[0] + BEHIND + care)
     # What `systemctl edit` would write.
     write("/etc/systemd/system/cairld.service.d/override.conf", inis[0])
     (socket,) = blocks("Start, reload, restart, stop", "ini")
