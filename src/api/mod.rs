@@ -17,6 +17,7 @@ mod input;
 mod integration;
 mod lasting;
 mod output;
+mod parting;
 pub mod proto;
 mod server;
 mod status;

@@ -24,6 +24,7 @@ use super::{
     door::DoorLayer,
     greeting::Greeted,
     integration::Integration,
+    parting::Parting,
     proto::{
         FILE_DESCRIPTOR_SET, admin_service_server::AdminServiceServer,
         integration_service_server::IntegrationServiceServer,
@@ -103,7 +104,7 @@ impl GrpcServer {
         listener: UnixListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error> {
-        let incoming = UnixListenerStream::new(listener).then(pause_after_error).map_ok(Greeted::new);
+        let incoming = UnixListenerStream::new(listener).then(pause_after_error).map_ok(connection);
         self.router.serve_with_incoming_shutdown(incoming, shutdown).await
     }
 
@@ -119,7 +120,7 @@ impl GrpcServer {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error> {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(pause_after_error);
-        let incoming = tls::handshakes(incoming, config).map_ok(Greeted::new);
+        let incoming = tls::handshakes(incoming, config).map_ok(connection);
         self.router.serve_with_incoming_shutdown(incoming, shutdown).await
     }
 
@@ -133,7 +134,7 @@ impl GrpcServer {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error> {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let incoming = incoming.then(pause_after_error).map_ok(Greeted::new);
+        let incoming = incoming.then(pause_after_error).map_ok(connection);
         self.router.serve_with_incoming_shutdown(incoming, shutdown).await
     }
 
@@ -142,6 +143,11 @@ impl GrpcServer {
         self.calls.close();
         self.calls.wait().await;
     }
+}
+
+/// A connection with the manners of its beginning and its end.
+fn connection<S>(stream: S) -> Parting<Greeted<S>> {
+    Parting::new(Greeted::new(stream))
 }
 
 /// Accepting fails when file descriptors run out: a pause lets calls in flight end and give theirs back.

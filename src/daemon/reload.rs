@@ -57,7 +57,10 @@ impl InForce {
                 Readiness::AsConfigured
             }
             Err(refused) => {
-                tracing::error!(%refused, "the configuration was read anew and is not in force: all is as before");
+                // In the message itself, which is all that `journalctl` shows without being asked for more.
+                tracing::error!(
+                    "the configuration was read anew and is not in force, all is as before: {refused}"
+                );
                 Readiness::AsBefore
             }
         }

@@ -73,8 +73,9 @@ pub(super) fn reloads(
         let loaded = match tokio::task::spawn_blocking(move || load(&file, &environment)).await {
             Ok(Ok(config)) => Some(config),
             Ok(Err(problems)) => {
+                // In the message itself, which is all that `journalctl` shows without being asked for more.
                 for problem in &problems {
-                    tracing::error!(%problem, "the configuration cannot be reloaded: all is as before");
+                    tracing::error!("the configuration cannot be reloaded, all is as before: {problem}");
                 }
                 None
             }

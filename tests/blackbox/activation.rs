@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Read, Write},
     net::TcpListener,
     os::{
         fd::AsFd,
@@ -11,7 +12,10 @@ use std::{
     sync::mpsc,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, Signal, kill_process},
+};
 
 use crate::support::{CHECKOUT, Client, Daemon, SURELY, World, cairld, cairld_with, output};
 
@@ -66,6 +70,53 @@ async fn no_connection_is_lost_across_a_restart() {
     let _daemon = Daemon::start_on(&world.config(), &unix, &tcp);
     let (over_unix, over_tcp) = waiting.await.unwrap();
     assert_eq!((over_unix.unwrap().id, over_tcp.unwrap().id), (id.clone(), id));
+}
+
+/// What a client that has not heard of the end yet writes: an answer to a ping.
+const PONG: &[u8] = b"\0\0\x08\x06\x01\0\0\0\0whatever";
+
+/// Reads a frame of HTTP/2: its type, its flags, its payload. None at the end.
+fn frame(stream: &mut UnixStream) -> Option<(u8, u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).ok()?;
+    let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+    stream.read_exact(&mut payload).unwrap();
+    Some((head[3], head[4], payload))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_still_writes_while_it_stops_may_do_so_until_it_has_heard_all() {
+    const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    let world = World::new().await;
+    fs::write(world.config(), without_addresses(&world)).unwrap();
+    let (unix, tcp) = sockets(&world);
+    let daemon = Daemon::start_on(&world.config(), &unix, &tcp);
+    let mut stream = UnixStream::connect(world.path("cairld.sock")).unwrap();
+    stream.set_read_timeout(Some(SURELY)).unwrap();
+    stream.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", SETTINGS].concat()).unwrap();
+    frame(&mut stream).unwrap();
+    daemon.signal(Signal::TERM);
+    let mut farewells = 0;
+    while let Some((kind, flags, payload)) = frame(&mut stream) {
+        farewells += usize::from(kind == GOAWAY);
+        if kind == PING && flags == 0 {
+            stream.write_all(&[&PONG[..9], &payload].concat()).unwrap();
+        }
+    }
+    assert_eq!(farewells, 2, "a warning, and the end");
+    // All is read, and the end with it. A client that is slower has yet to read it, and writes meanwhile: as long as nobody
+    // hangs up, it can.
+    let hung_up = poll(
+        &mut [PollFd::new(&stream, PollFlags::empty())],
+        Some(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 }),
+    );
+    assert_eq!(hung_up, Ok(0), "hung up while its peer may be writing");
+    stream.write_all(PONG).unwrap();
+    drop(stream);
+    let (status, log) = tokio::task::spawn_blocking(move || daemon.wait()).await.unwrap();
+    assert!(status.success(), "{status}\n{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,12 +4,13 @@ scripts/booted.sh boots a machine for it, whose only purpose it is. Prints what 
 where something is not as it should be.
 """
 
-import json
 import os
 import pathlib
 import time
 
+import care
 import confined
+import logs
 import setup
 import troubles
 from machine import (
@@ -19,6 +20,7 @@ from machine import (
     check,
     ctl,
     curl,
+    flow,
     logged,
     mark,
     post,
@@ -33,8 +35,6 @@ from machine import (
 )
 
 TCP = "cairlctl --endpoint http://127.0.0.1:50051 --token-file /home/stranger.token"
-# What each line of the journal has. Fields of the daemon's own belong here once it gives any.
-FIELDS = ["MESSAGE", "PRIORITY", "_PID", "_UID", "_SYSTEMD_UNIT", "SYSLOG_IDENTIFIER"]
 CALLERS, RESTARTS = 3, 3
 # One call after the other, until it is enough; how each ended.
 CALL = """\
@@ -71,16 +71,6 @@ def starts() -> None:
         say(f"  {mode:20} {path}")
 
 
-def flow() -> str:
-    """A flow taken to its end over the Unix socket, with the client's secret; its session."""
-    started = ctl("start --scope age_18_plus")
-    callback = post("decide", {"authorization_url": started["authorizationUrl"], "outcome": "approve"})["callback_url"]
-    completed = ctl(f"complete '{callback}'")["session"]
-    check("a flow is completed", completed["status"] == "SESSION_STATUS_COMPLETE")
-    say(f"  a whole flow: COMPLETE, {completed['claims']}")
-    return completed["id"]
-
-
 def calls() -> str:
     """Every way to call; the session of a flow that was taken to its end."""
     say("\n# who calls: by uid, with a token over TCP; one who is not known, one who is not of the group")
@@ -89,8 +79,10 @@ def calls() -> str:
     show(as_caller("cairlctl start --scope age_18_plus", "stranger"), 77, "cairlctl:|reason")
     show(as_caller("cairlctl status", "checkout", ""), 69, "cairlctl:")
     client = {"client_id": "cairl_test_shop", "client_secret": "secret_of_the_shop_0123456789"}
-    post("clients", client | {"redirect_uris": ["https://shop.example/callback"]})
-    return flow()
+    client |= {"redirect_uris": ["https://shop.example/callback"]}
+    client |= {"webhook_url": "http://127.0.0.1:8980/webhooks/shop", "webhook_secret": setup.WEBHOOK_SECRET}
+    post("clients", client)
+    return flow()["id"]
 
 
 def reloads(session: str) -> None:
@@ -106,6 +98,7 @@ def reloads(session: str) -> None:
     until("it tells that it was refused", lambda: unit()["StatusText"].startswith("serving as before"))
     status()
     check("the log names what is wrong", "unknown key" in logged(begun, OF_THE_DAEMON))
+    logs.errors(begun, "unknown key; did you mean `limits`?")
     check("it is a warning", "[!]configuration" in curl("/readyz?verbose"))
     session_is(session, "COMPLETE")
     setup.reconfigure(right.replace('name = "billing"\n', 'name = "billing"\nlimits.streams = 9\n'))
@@ -191,15 +184,6 @@ def stops(session: str) -> None:
     check("the socket is gone, its folder is not", os.listdir("/run/cairld") == [])
 
 
-def journal() -> None:
-    say("\n# the journal")
-    lines = [json.loads(line) for line in quietly("journalctl -u cairld -t cairld --output=json").splitlines()]
-    check("the daemon's lines are there", len(lines) > 20)
-    for field in FIELDS:
-        check(f"each line has {field}", all(field in line for line in lines))
-    say(f"  {len(lines)} lines of the daemon, each with {', '.join(FIELDS)}")
-
-
 def main() -> None:
     setup.machine()
     setup.install()
@@ -207,6 +191,7 @@ def main() -> None:
     setup.provider()
     starts()
     session = calls()
+    logs.story()
     confined.told_by_the_kernel()
     confined.tried()
     reloads(session)
@@ -217,8 +202,9 @@ def main() -> None:
     restarts(session)
     sealed(session)
     binds(session)
+    care.backs_up_and_restores(session)
     stops(session)
-    journal()
+    logs.entries()
     say("booted: all as promised")
 
 

@@ -6,6 +6,7 @@ import re
 from machine import blocks, check, follow, quietly, say, show, until, write
 
 CONFIG = "/etc/cairld/cairld.toml"
+WEBHOOK_SECRET = "secret_of_its_webhooks_0123456789"
 # How long the drop-in lets the daemon be stuck: the unit's thirty seconds are too long to wait for here.
 WATCHDOG = 4
 # What the page leaves to the reader. The client's table is the page's last one, and goes on here.
@@ -14,6 +15,7 @@ BEFORE = """\
 insecure = true                       # TCP of loopback
 [http]
 ops = "127.0.0.1:9464"
+webhooks = "127.0.0.1:8980"
 [store]
 path = "/var/lib/cairld/cairld.redb"
 """
@@ -67,13 +69,15 @@ def configure() -> None:
     secrets = {
         "shop.client_id": "cairl_test_shop",
         "shop.client_secret": "secret_of_the_shop_0123456789",
-        "shop.webhook_secret": "secret_of_its_webhooks_0123456789",
+        "shop.webhook_secret": WEBHOOK_SECRET,
     }
     quietly("install -d -m 700 /etc/cairld/secrets")
     for name, secret in secrets.items():
         write(f"/etc/cairld/secrets/{name}", secret + "\n", 0o600)
     show("cairld keygen /etc/cairld/secrets/store.key")
-    write(CONFIG, BEFORE + tomls[0] + BEHIND)
+    (care,) = blocks("Backup and care", "toml")
+    care = re.sub(r"uid = \d+", f"uid = {quietly('id -u cairld')}", care)
+    write(CONFIG, BEFORE + tomls[0] + BEHIND + care)
     # What `systemctl edit` would write.
     write("/etc/systemd/system/cairld.service.d/override.conf", inis[0])
     (socket,) = blocks("Start, reload, restart, stop", "ini")

@@ -2,6 +2,7 @@
 
 import pathlib
 
+import logs
 import setup
 from machine import (
     OF_SYSTEMD,
@@ -92,6 +93,7 @@ def is_wrong(session: str) -> None:
     status()
     said = logged(begun, OF_THE_DAEMON, "toml")
     check("the log says all that is wrong", "unknown section" in said and "must be a whole number" in said)
+    logs.errors(begun, "https: unknown section", "uid: must be a whole number")
     say("  and who calls meanwhile starts it again, until systemd has had enough of that")
     begun = mark()
     show(as_caller("cairlctl status"), 69, "cairlctl:")

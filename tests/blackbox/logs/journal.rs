@@ -10,7 +10,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use rustix::fs::fstat;
+use rustix::{
+    fs::fstat,
+    process::{Pid, Signal, kill_process},
+};
 
 use crate::support::{CHECKOUT, CLIENT_ID, Client, SURELY, World, cairld, output, refused};
 
@@ -140,6 +143,38 @@ async fn entries_of_the_journal_have_fields() {
     let mut said = String::new();
     stderr.read_to_string(&mut said).unwrap();
     assert_eq!(said, "", "what is in the journal is nowhere else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_reload_says_in_its_message_what_is_wrong() {
+    if !may_mount() {
+        println!("{LEFT_OUT}");
+        return;
+    }
+    let world = World::new().await;
+    let run = world.path("journal");
+    fs::create_dir(&run).unwrap();
+    let socket = UnixDatagram::bind(run.join("socket")).unwrap();
+    socket.set_read_timeout(Some(SURELY)).unwrap();
+    let (daemon, _stderr) = serve(&world, &run);
+    until(&socket, "serving webhooks");
+    let good = fs::read_to_string(world.config()).unwrap();
+    let wrong = [
+        (good.replace("[grpc]\n", "[grpc]\ntls = 1\n"), "cannot be reloaded", "grpc.tls: "),
+        (
+            good.replace("cairld.redb", "b.redb"),
+            "was read anew and is not in force",
+            "store: cannot be changed",
+        ),
+    ];
+    for (text, words, problem) in wrong {
+        fs::write(world.config(), text).unwrap();
+        kill_process(Pid::from_child(&daemon.0), Signal::HUP).unwrap();
+        // The message is all that `journalctl -p err` shows of it.
+        let entry = until(&socket, &format!("the configuration {words}")).pop().unwrap();
+        let (message, priority) = (&entry["MESSAGE"][0], &entry["PRIORITY"][0]);
+        assert!(message.contains(problem) && priority == "3", "{entry:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
