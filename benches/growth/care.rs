@@ -34,7 +34,7 @@ pub async fn take(town: &Town, folder: &Path) {
     };
     row(town, "backup", beside_starts(town, backing_up).await);
     let checking = async {
-        let mut parts = town.store.check().unwrap();
+        let mut parts = town.store.check(town.now()).unwrap();
         while let Some(part) = parts.next().await {
             let problems = part.unwrap().problems;
             assert!(problems.is_empty(), "{problems:?}");

@@ -21,11 +21,11 @@ use crate::{
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1000;
 
-/// An event of the contract, with the session that the caller may know it to belong to.
-pub(super) fn event(event: Event, session: Option<SessionId>) -> proto::Event {
+/// An event of the contract, with the session that the caller may know it to belong to. Its place is one of this epoch.
+pub(super) fn event(event: Event, session: Option<SessionId>, epoch: u32) -> proto::Event {
     proto::Event {
         id: event.id.to_string(),
-        cursor: cursor(&event.client, event.sequence),
+        cursor: cursor(&event.client, epoch, event.sequence),
         client: event.client.to_string(),
         r#type: event.kind,
         session_id: session.map(|id| id.to_string()).unwrap_or_default(),
@@ -38,9 +38,9 @@ pub(super) fn event(event: Event, session: Option<SessionId>) -> proto::Event {
 }
 
 /// An event that its reader may see, and so may know its session.
-fn seen(told: Event) -> proto::Event {
+fn seen(told: Event, epoch: u32) -> proto::Event {
     let session = told.session.as_ref().map(|(id, _)| *id);
-    event(told, session)
+    event(told, session, epoch)
 }
 
 pub(super) async fn list(
@@ -58,10 +58,12 @@ pub(super) async fn list(
     fields.check()?;
     let session = Some(request.session_id).filter(|id| !id.is_empty());
     let query = EventQuery { session: session.map(|id| session_id(&id)).transpose()?, ..query };
-    let after = |filter: &EventFilter| page_start(filter, &request.page_token);
+    let epoch = flows.epoch();
+    let after = |filter: &EventFilter| page_start(filter, epoch, &request.page_token);
     let (filter, page) = flows.events(viewer, query, after, most).await?;
-    let next_page_token = if page.more { page_token(&filter, page.reached) } else { String::new() };
-    Ok(proto::ListEventsResponse { events: page.events.into_iter().map(seen).collect(), next_page_token })
+    let next_page_token = if page.more { page_token(&filter, epoch, page.reached) } else { String::new() };
+    let events = page.events.into_iter().map(|event| seen(event, epoch)).collect();
+    Ok(proto::ListEventsResponse { events, next_page_token })
 }
 
 pub(super) async fn watch(
@@ -74,8 +76,8 @@ pub(super) async fn watch(
     let client = fields.client(request.client);
     let types = fields.event_types(request.types);
     let consumer = fields.checked(consumer)?;
-    let events = flows.watch_events(viewer, &client, consumer, types).await?;
-    Ok(events.map(|event| Ok(proto::WatchEventsResponse { event: Some(seen(event?)) })))
+    let (epoch, events) = (flows.epoch(), flows.watch_events(viewer, &client, consumer, types).await?);
+    Ok(events.map(move |event| Ok(proto::WatchEventsResponse { event: Some(seen(event?, epoch)) })))
 }
 
 pub(super) async fn acknowledge(
@@ -87,7 +89,8 @@ pub(super) async fn acknowledge(
     let consumer = fields.consumer(&request.consumer);
     let client = fields.client(request.client);
     let consumer = fields.checked(consumer)?;
-    let place = |client: &ClientName| place(client, &request.cursor).ok_or_else(|| invalid("cursor"));
+    let epoch = flows.epoch();
+    let place = |client: &ClientName| place(client, epoch, &request.cursor).ok_or_else(|| invalid("cursor"));
     flows.acknowledge(viewer, &client, consumer, place).await?;
     Ok(proto::AcknowledgeEventsResponse {})
 }
@@ -106,30 +109,31 @@ pub(super) async fn delete_consumer(
 }
 
 /// An event's place in its inbox, opaque.
-fn cursor(client: &ClientName, sequence: u64) -> String {
-    let bytes = [client.as_str().as_bytes(), &[0], &sequence.to_be_bytes()].concat();
+fn cursor(client: &ClientName, epoch: u32, sequence: u64) -> String {
+    let bytes = [client.as_str().as_bytes(), &[0], &epoch.to_be_bytes(), &sequence.to_be_bytes()].concat();
     BASE64URL_NOPAD.encode(&bytes)
 }
 
-/// Reads a cursor; none where it is not one of that client's inbox.
-fn place(client: &ClientName, cursor: &str) -> Option<u64> {
+/// Reads a cursor; none where it is not one of that client's inbox, or of an epoch before a restore.
+fn place(client: &ClientName, epoch: u32, cursor: &str) -> Option<u64> {
     let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).ok()?;
-    let sequence = bytes.strip_prefix(client.as_str().as_bytes())?.strip_prefix(&[0])?;
+    let place = bytes.strip_prefix(client.as_str().as_bytes())?.strip_prefix(&[0])?;
+    let sequence = place.strip_prefix(&epoch.to_be_bytes())?;
     sequence.try_into().map(u64::from_be_bytes).ok().filter(|sequence| *sequence > 0)
 }
 
 /// Where the next page begins, opaque. It belongs to its filter (AIP-158).
-fn page_token(filter: &EventFilter, reached: u64) -> String {
-    BASE64URL_NOPAD.encode(&[fingerprint(filter).as_slice(), &reached.to_be_bytes()].concat())
+fn page_token(filter: &EventFilter, epoch: u32, reached: u64) -> String {
+    BASE64URL_NOPAD.encode(&[fingerprint(filter, epoch).as_slice(), &reached.to_be_bytes()].concat())
 }
 
-fn page_start(filter: &EventFilter, token: &str) -> Result<u64, Refusal> {
+fn page_start(filter: &EventFilter, epoch: u32, token: &str) -> Result<u64, Refusal> {
     if token.is_empty() {
         return Ok(0);
     }
     let read = || {
         let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).ok()?;
-        let reached = bytes.strip_prefix(fingerprint(filter).as_slice())?;
+        let reached = bytes.strip_prefix(fingerprint(filter, epoch).as_slice())?;
         reached.try_into().map(u64::from_be_bytes).ok()
     };
     read().ok_or_else(|| invalid("page_token"))
@@ -144,8 +148,9 @@ fn invalid(field: &str) -> Refusal {
     Refusal::field_with(Reason::CursorInvalid, field, description)
 }
 
-fn fingerprint(filter: &EventFilter) -> [u8; 8] {
+fn fingerprint(filter: &EventFilter, epoch: u32) -> [u8; 8] {
     let mut hash = Sha256::new();
+    hash.update(epoch.to_be_bytes());
     hash.update(filter.client.as_str());
     for kind in &filter.kinds {
         hash.update([0]);
@@ -166,13 +171,15 @@ mod tests {
 
     #[test]
     fn a_cursor_is_of_one_inbox() {
-        let shop = cursor(&client("shop"), 7);
-        assert_eq!(place(&client("shop"), &shop), Some(7));
-        assert_eq!(place(&client("sho"), &shop), None);
-        assert_eq!(place(&client("shop2"), &shop), None);
-        assert_eq!(place(&client("shop"), &cursor(&client("shop"), 0)), None, "nothing stands at 0");
+        let shop = cursor(&client("shop"), 0, 7);
+        assert_eq!(place(&client("shop"), 0, &shop), Some(7));
+        assert_eq!(place(&client("sho"), 0, &shop), None);
+        assert_eq!(place(&client("shop2"), 0, &shop), None);
+        assert_eq!(place(&client("shop"), 5, &shop), None, "it was told before a restore");
+        assert_eq!(place(&client("shop"), 5, &cursor(&client("shop"), 5, 7)), Some(7));
+        assert_eq!(place(&client("shop"), 0, &cursor(&client("shop"), 0, 0)), None, "nothing stands at 0");
         for bad in ["", "7", "!", &shop[1..], &format!("{shop}AA")] {
-            assert_eq!(place(&client("shop"), bad), None, "{bad:?}");
+            assert_eq!(place(&client("shop"), 0, bad), None, "{bad:?}");
         }
     }
 
@@ -183,14 +190,15 @@ mod tests {
             kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
             session,
         };
-        let token = page_token(&filter(&["a"], None), 9);
-        assert_eq!(page_start(&filter(&["a"], None), &token).unwrap(), 9);
-        assert_eq!(page_start(&filter(&["b"], None), "").unwrap(), 0);
+        let token = page_token(&filter(&["a"], None), 0, 9);
+        assert_eq!(page_start(&filter(&["a"], None), 0, &token).unwrap(), 9);
+        assert!(page_start(&filter(&["a"], None), 5, &token).is_err(), "it was told before a restore");
+        assert_eq!(page_start(&filter(&["b"], None), 0, "").unwrap(), 0);
         for other in
             [filter(&["b"], None), filter(&[], None), filter(&["a"], Some(SessionId::from_bytes([1; 16])))]
         {
-            assert_eq!(page_start(&other, &token).unwrap_err().violations[0].field, "page_token");
+            assert_eq!(page_start(&other, 0, &token).unwrap_err().violations[0].field, "page_token");
         }
-        assert!(page_start(&filter(&["a"], None), "nonsense").is_err());
+        assert!(page_start(&filter(&["a"], None), 0, "nonsense").is_err());
     }
 }

@@ -211,7 +211,7 @@ impl IntegrationService for Integration {
         fields.check()?;
         let ingested = self.flows.ingest(webhook).await?;
         ingested.session.into_iter().for_each(|id| about.session(id));
-        let event = Some(event(ingested.event, ingested.session));
+        let event = Some(event(ingested.event, ingested.session, self.flows.epoch()));
         Ok(Response::new(proto::IngestWebhookResponse { event, duplicate: ingested.duplicate }))
     }
 

@@ -1,24 +1,24 @@
 //! `cairlctl backup`.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use super::{
     args::Backup,
     connect::Daemon,
-    ending::{Ended, Ending},
+    ending::Ending,
     exit::Exit,
     failure::Failure,
     output::{Block, Report, bytes},
     progress::Progress,
-    watch::{Lines, Reader},
+    watch::{Lines, Reader, until_done},
 };
 use crate::api::proto::{BackupStoreRequest, admin_service_client::AdminServiceClient};
 
@@ -45,7 +45,7 @@ pub(super) fn backup(
                 "Pipe it on, or name a file.",
             ));
         }
-        return to_its_end(daemon, ending, to_standard_output(daemon, lines));
+        return until_done(daemon, ending, to_standard_output(daemon, lines));
     }
     let mut file = NewFile::create(&args.file)?;
     let copied = async {
@@ -60,24 +60,7 @@ pub(super) fn backup(
         outcome(&args.file, &whole, records).write(lines.json, lines.sink)?;
         Ok(Exit::Success)
     };
-    to_its_end(daemon, ending, copied)
-}
-
-/// A backup of which not all is there is none, whoever has ended it.
-fn to_its_end(
-    daemon: &Daemon,
-    ending: Ending<'_>,
-    backup: impl Future<Output = Result<Exit, Failure>>,
-) -> Result<Exit, Failure> {
-    daemon.run(async {
-        tokio::select! {
-            ended = ending => match ended {
-                Ended::Interrupted => Ok(Exit::Interrupted),
-                Ended::ReaderGone => Err(Failure::line(&io::ErrorKind::BrokenPipe.into())),
-            },
-            outcome = backup => outcome,
-        }
-    })
+    until_done(daemon, ending, copied)
 }
 
 async fn to_standard_output(daemon: &Daemon, lines: &mut Lines<'_>) -> Result<Exit, Failure> {
@@ -156,63 +139,60 @@ impl Whole {
 }
 
 /// A file that gets its name when all of it is there, and goes when it is dropped before.
-pub(super) struct NewFile {
-    file: File,
-    /// What it is called until then; none once it has its name.
-    path: Option<PathBuf>,
-}
+pub(super) struct NewFile(NamedTempFile);
 
 impl NewFile {
-    /// Begins it, readable by its owner alone.
+    /// Begins it beside its place, readable by its owner alone.
     pub(super) fn create(name: &Path) -> Result<Self, Failure> {
         if fs::symlink_metadata(name).is_ok() {
-            return Err(Failure::local(
-                Exit::OUTPUT,
-                "FILE_EXISTS",
-                format!("{} is there already", name.display()),
-                "Name another file, or move that one away: nothing is written over.",
-            ));
+            return Err(is_there(name));
         }
-        let mut path = name.as_os_str().to_owned();
-        path.push(".part");
-        let path = PathBuf::from(path);
-        // Left behind by a command that was killed.
-        let _ = fs::remove_file(&path);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        Ok(Self { file: file.map_err(|error| unwritable(name, &error))?, path: Some(path) })
+        let file = tempfile::Builder::new().prefix(".cairlctl-").suffix(".part").tempfile_in(folder(name));
+        file.map(Self).map_err(|error| unwritable(name, &error))
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.file
-            .write_all(bytes)
-            .map_err(|error| unwritable(self.path.as_deref().unwrap_or(Path::new("")), &error))
+        let Self(file) = self;
+        file.write_all(bytes).map_err(|error| unwritable(file.path(), &error))
     }
 
     /// The file itself.
     pub(super) fn file(&self) -> &File {
-        &self.file
+        self.0.as_file()
     }
 
-    /// Gives it its name, once it is durable.
-    pub(super) fn keep(&mut self, name: &Path) -> Result<(), Failure> {
-        let folder = name.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let kept = self.file.sync_all().and_then(|()| match &self.path {
-            Some(path) => fs::rename(path, name),
-            None => Ok(()),
-        });
-        kept.and_then(|()| File::open(folder)?.sync_all()).map_err(|error| unwritable(name, &error))?;
-        self.path = None;
-        Ok(())
+    /// Gives it its name once it is durable, unless another has it by then.
+    pub(super) fn keep(self, name: &Path) -> Result<(), Failure> {
+        self.file().sync_all().map_err(|error| unwritable(name, &error))?;
+        match self.0.persist_noclobber(name) {
+            Ok(_) => {}
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Err(is_there(name)),
+            Err(error) => return Err(unwritable(name, &error.error)),
+        }
+        File::open(folder(name)).and_then(|folder| folder.sync_all()).map_err(|error| {
+            Failure::local(
+                Exit::OUTPUT,
+                "OUTPUT_FAILED",
+                format!("{} is there, but its name may not outlive a loss of power: {error}", name.display()),
+                "See to the disk.",
+            )
+        })
     }
 }
 
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // Where it cannot be removed, the next command of that name does it.
-            let _ = fs::remove_file(path);
-        }
-    }
+/// Where a file lies.
+pub(super) fn folder(name: &Path) -> &Path {
+    name.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn is_there(name: &Path) -> Failure {
+    Failure::local(
+        Exit::OUTPUT,
+        "FILE_EXISTS",
+        format!("{} is there already", name.display()),
+        "Name another file, or move that one away: nothing is written over. If it is a store that was not there a moment ago, \
+         stop cairld and cairld.socket first.",
+    )
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     args::Restore,
-    backup::{NewFile, Whole},
+    backup::{NewFile, Whole, folder},
     exit::Exit,
     failure::Failure,
     input::unreadable,
@@ -70,8 +70,7 @@ pub(super) fn restore(args: &Restore, lines: &mut Lines<'_>, on_terminal: bool) 
 
 /// Gives the file to whom its folder belongs: restored by root, it is the daemon's all the same.
 fn belong(file: &File, to: &Path) -> Result<(), Failure> {
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let given = fs::metadata(folder).and_then(|folder| {
+    let given = fs::metadata(folder(to)).and_then(|folder| {
         let own = file.metadata()?;
         let is_same = (own.uid(), own.gid()) == (folder.uid(), folder.gid());
         if is_same { Ok(()) } else { fchown(file, Some(folder.uid()), Some(folder.gid())) }

@@ -7,7 +7,7 @@ use super::{
     failure::Failure,
     output::{Block, Report, bytes, clean},
     progress::Progress,
-    watch::{Lines, Reader, until_ended},
+    watch::{Lines, Reader, reader_gone, until_done},
 };
 use crate::api::proto::{
     CompactStoreRequest, VerifyStoreRequest, VerifyStoreResponse, admin_service_client::AdminServiceClient,
@@ -20,7 +20,7 @@ pub(super) fn verify(
     on_terminal: bool,
     ending: Ending<'_>,
 ) -> Result<Exit, Failure> {
-    until_ended(daemon, ending, Exit::Interrupted, follow(daemon, lines, on_terminal))
+    until_done(daemon, ending, follow(daemon, lines, on_terminal))
 }
 
 async fn follow(daemon: &Daemon, lines: &mut Lines<'_>, on_terminal: bool) -> Result<Exit, Failure> {
@@ -37,7 +37,7 @@ async fn follow(daemon: &Daemon, lines: &mut Lines<'_>, on_terminal: bool) -> Re
         (checked, total) = (told.checked, Some(told.total));
         problems += told.problems.len();
         if tell(&mut progress, &told)? == Reader::Gone {
-            break;
+            return Err(reader_gone());
         }
     }
     if total != Some(checked) {
@@ -49,7 +49,7 @@ async fn follow(daemon: &Daemon, lines: &mut Lines<'_>, on_terminal: bool) -> Re
         _ => (
             Exit::Refused,
             format!(
-                "{checked} records, {problems} problems: see \"Records that do not open\" in docs/store.md"
+                "{checked} records, {problems} problems told: see \"Records that do not open\" in docs/store.md"
             ),
         ),
     };

@@ -75,6 +75,28 @@ pub(super) fn until_ended(
     })
 }
 
+/// Runs what is worth nothing before it is done, whoever ends it.
+pub(super) fn until_done(
+    daemon: &Daemon,
+    ending: Ending<'_>,
+    work: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
+    daemon.run(async {
+        tokio::select! {
+            ended = ending => match ended {
+                Ended::Interrupted => Ok(Exit::Interrupted),
+                Ended::ReaderGone => Err(reader_gone()),
+            },
+            outcome = work => outcome,
+        }
+    })
+}
+
+/// Whoever read has closed standard output before all was told.
+pub(super) fn reader_gone() -> Failure {
+    Failure::line(&io::ErrorKind::BrokenPipe.into())
+}
+
 /// Tells a session until the daemon ends the stream, which it does after a terminal status.
 pub(super) fn session(
     daemon: &Daemon,

@@ -281,8 +281,10 @@ impl Budget {
                 *slot = HeldSlot { id: slot.id, since: now, hold: HOLD, is_answered: true };
             }
         }
+        // A short one begins anew, since another boot's clock may be ahead by more than that.
         if let Some(closure) = &mut self.closed
-            && closure.since.age(now).is_err()
+            && (closure.since.age(now).is_err()
+                || (closure.since.boot.boot != now.boot.boot && closure.span <= HOLD))
         {
             closure.since = now;
         }

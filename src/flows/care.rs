@@ -75,7 +75,7 @@ impl Flows {
         self: &Arc<Self>,
     ) -> Result<impl Stream<Item = Result<Checked, Refusal>> + Send + use<>, Refusal> {
         let place = self.caretaking.begin()?;
-        let told = self.tell(self.store.check()?, place);
+        let told = self.tell(self.store.check(self.now())?, place);
         Ok(told.inspect(|part| {
             for problem in part.iter().flat_map(|checked| &checked.problems) {
                 tracing::error!(%problem, "something stored is not as it should be");

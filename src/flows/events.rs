@@ -109,6 +109,11 @@ struct EventStream {
 }
 
 impl Flows {
+    /// Of the places of events, as they are told and read; another after each restore.
+    pub fn epoch(&self) -> u32 {
+        self.store.epoch()
+    }
+
     /// A page of events behind a place, oldest first.
     ///
     /// # Errors

@@ -6,8 +6,10 @@ use futures_util::stream::BoxStream;
 use super::StoreError;
 use crate::domain::Moment;
 
-/// What a backup begins with, whatever its version.
+/// What a backup of this version begins with.
 pub const BACKUP_MAGIC: &[u8; 16] = b"cairld backup 1\n";
+/// What every backup begins with.
+pub(super) const BACKUP_OF_ANY_VERSION: &[u8; 14] = b"cairld backup ";
 
 /// The next bytes of a backup.
 #[derive(Clone, Debug)]
@@ -77,12 +79,12 @@ pub trait Care: Send + Sync {
     /// The store's own.
     fn backup(&self, now: Moment) -> Result<BoxStream<'static, Result<BackupPiece, StoreError>>, StoreError>;
 
-    /// Looks at everything that is durable now: whether it opens, whether it is whole, and whether what belongs together
-    /// agrees. Dropping it ends it. While it goes on, what is removed keeps its room.
+    /// Looks at everything that is kept: whether it opens, whether it is whole, and whether what belongs together agrees.
+    /// Dropping it ends it.
     ///
     /// # Errors
     /// The store's own.
-    fn check(&self) -> Result<BoxStream<'static, Result<Checked, StoreError>>, StoreError>;
+    fn check(&self, now: Moment) -> Result<BoxStream<'static, Result<Checked, StoreError>>, StoreError>;
 
     /// Gives room that is free within back to the file system, while everything else goes on. Ends early, and changes
     /// nothing, once `is_stopping` says so.

@@ -224,6 +224,10 @@ pub trait Inbox: Send + Sync + 'static {
     /// The store's own.
     async fn trim(&self, now: Moment, terms: TrimTerms<'_>) -> Result<Trimmed, StoreError>;
 
+    /// Told with each place of an inbox: another after each restore, since places are then given to other events. A place of
+    /// another epoch is none.
+    fn epoch(&self) -> u32;
+
     /// Hears of each event of a client that is durable from now on; several that follow quickly may be heard as one.
     fn arrivals(&self, client: &ClientName) -> watch::Receiver<()>;
 }

@@ -24,6 +24,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use self::care::BACKUP_OF_ANY_VERSION;
 pub use self::{
     care::{BACKUP_MAGIC, BackupPiece, Care, Checked, CompactError, Compacted},
     inbox::{

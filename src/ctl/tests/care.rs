@@ -126,7 +126,7 @@ fn a_look_at_the_store_tells_each_problem_and_its_end() {
         let damaged = at(&fake, on_terminal, &["store", "verify"]);
         assert_eq!(damaged.code, 1, "{}", damaged.err);
         assert!(damaged.out.contains("sessions 00ff: damaged \\u{1b}[2J\n"), "{:?}", damaged.out);
-        assert!(damaged.out.contains("100 records, 2 problems"), "{:?}", damaged.out);
+        assert!(damaged.out.contains("100 records, 2 problems told"), "{:?}", damaged.out);
     }
     let damaged = at(&fake, true, &["--json", "store", "verify"]);
     let lines: Vec<Value> = damaged.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

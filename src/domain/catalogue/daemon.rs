@@ -128,7 +128,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     general(
         Reason::CursorInvalid,
-        "The cursor was not issued for this client's events, or the page token not for this list.",
+        "The cursor was not issued for this client's events, or the page token not for this list; or it was issued before the \
+         store was restored from a backup.",
         "Give it back as it was issued, with the same client and filters. A list begins again from the front without a \
          page token; a consumer goes on with the cursor of an event that it was told.",
     ),

@@ -468,6 +468,10 @@ impl Inbox for Turnstile {
         self.pass(Fact::Other, work, |_| Said::Done).await
     }
 
+    fn epoch(&self) -> u32 {
+        self.inner.epoch()
+    }
+
     fn arrivals(&self, client: &ClientName) -> watch::Receiver<()> {
         self.inner.arrivals(client)
     }
@@ -479,8 +483,8 @@ impl Care for Turnstile {
         self.inner.backup(now)
     }
 
-    fn check(&self) -> Result<BoxStream<'static, Result<Checked, StoreError>>, StoreError> {
-        self.inner.check()
+    fn check(&self, now: Moment) -> Result<BoxStream<'static, Result<Checked, StoreError>>, StoreError> {
+        self.inner.check(now)
     }
 
     async fn compact(

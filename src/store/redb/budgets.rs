@@ -1,5 +1,7 @@
 //! What happens to rate budgets inside a write transaction.
 
+use std::time::Duration;
+
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError, TableError};
 
 use super::{
@@ -15,6 +17,8 @@ use crate::domain::{Budget, BudgetTerms, Moment, Outlook, SlotEnd};
 
 /// The row of `meta` that says when the store was restored from a backup, for as long as budgets are closed for that.
 const RESTORED_ROW: &[u8] = b"restored";
+/// By how much two boots' clocks do not differ.
+const LONG_AGO: Duration = Duration::from_secs(24 * 3600);
 
 /// Key of a budget: whoever uses the same credential shares it.
 pub(super) fn budget_key(codec: &Codec, terms: &BudgetTerms) -> [u8; 32] {
@@ -80,11 +84,15 @@ pub(super) fn restart(store: &Database, now: Moment) -> Result<(), redb::Error> 
     {
         let mut tables = Tables::open(&transaction)?;
         let mut changes = Vec::new();
-        if let Some(mut budget) = never_used(&tables.meta)? {
-            budget.restarted(now);
-            changes.push(match budget.closed.filter(|_| !budget.is_idle(now)) {
-                Some(closure) => Change::PutMeta(RESTORED_ROW, encode_moment(closure.since)),
-                None => Change::RemoveMeta(RESTORED_ROW),
+        if let Some(restored) = tables.meta.get(RESTORED_ROW)?.map(|row| decode_moment(row.value())) {
+            changes.push(match restored.filter(|at| at.boot.boot == now.boot.boot) {
+                Some(at) if Budget::of_unknown_past(at).is_idle(now) => Change::RemoveMeta(RESTORED_ROW),
+                Some(at) => Change::PutMeta(RESTORED_ROW, encode_moment(at)),
+                // How long ago that was a clock of another boot does not tell for certain, but for what is long ago.
+                None if restored.is_some_and(|at| at.is_over(LONG_AGO, now)) => {
+                    Change::RemoveMeta(RESTORED_ROW)
+                }
+                None => Change::PutMeta(RESTORED_ROW, encode_moment(now)),
             });
         }
         for row in tables.budgets.iter()? {
@@ -126,16 +134,19 @@ fn stored(
 ) -> Result<Budget, StorageError> {
     match budgets.get(key)? {
         Some(row) => Ok(readable(now, key, row.value())),
-        None => Ok(never_used(meta)?.unwrap_or_default()),
+        None => never_used(meta, now),
     }
 }
 
-/// What a budget begins as where the store was restored: what was sent before that is not known.
+/// What a budget begins as. Where the store was restored, what was sent before that is not known.
 fn never_used(
     meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
-) -> Result<Option<Budget>, StorageError> {
-    let restored = meta.get(RESTORED_ROW)?;
-    Ok(restored.and_then(|row| decode_moment(row.value())).map(Budget::of_unknown_past))
+    now: Moment,
+) -> Result<Budget, StorageError> {
+    Ok(match meta.get(RESTORED_ROW)? {
+        Some(row) => Budget::of_unknown_past(decode_moment(row.value()).unwrap_or(now)),
+        None => Budget::default(),
+    })
 }
 
 /// A budget that does not open is as good as spent: nobody knows what was sent. It is closed until all of that is old.

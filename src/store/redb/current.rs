@@ -28,8 +28,10 @@ impl Current {
         Arc::clone(&self.database.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn exchange(&self, database: Database) {
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(database);
+    /// Puts another in its place; answers the one before.
+    pub(super) fn exchange(&self, database: Database) -> Arc<Database> {
+        let mut current = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *current, Arc::new(database))
     }
 
     /// The database as it is at this moment, for long: what commits replace keeps its room meanwhile, and the writer commits

@@ -199,6 +199,10 @@ impl Inbox for RedbStore {
         self.writer.write_surely(move |tables| trim::apply(tables, &codec, now, &limits, &readers)).await
     }
 
+    fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     fn arrivals(&self, client: &ClientName) -> watch::Receiver<()> {
         self.writer.subscribe(Subject::Inbox(client.clone()))
     }

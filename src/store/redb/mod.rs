@@ -43,7 +43,7 @@ use self::{
     care::free_bytes,
     current::Current,
     latest::Latest,
-    open::Opened,
+    open::{FileId, Opened},
     sessions::{Query, TakeBudget},
     sweep::Progress,
     tables::{COUNTS_TABLE, PROVIDER_SESSIONS_TABLE, REVOCATIONS_TABLE, SESSIONS_TABLE},
@@ -70,6 +70,10 @@ pub struct RedbStore {
     run: RunId,
     retention: Duration,
     newest: Timestamp,
+    /// Of the places of its inboxes.
+    epoch: u32,
+    /// Which file it is; none in memory.
+    file: Mutex<Option<FileId>>,
     /// The latest time that anything was read or written at.
     latest: Arc<Latest>,
     /// The file; none for a store in memory.
@@ -124,7 +128,7 @@ impl RedbStore {
         retention: Duration,
         path: Option<PathBuf>,
     ) -> Result<Self, OpenError> {
-        let Opened { database, codec, newest } = opened;
+        let Opened { database, codec, newest, epoch, file } = opened;
         let database = Arc::new(Current::new(database));
         let writer = Writer::start(Arc::clone(&database)).map_err(|error| OpenError::Io {
             path: path.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
@@ -137,6 +141,8 @@ impl RedbStore {
             run,
             retention,
             newest,
+            epoch,
+            file: Mutex::new(file),
             latest: Arc::default(),
             path,
             cache_bytes: 0,

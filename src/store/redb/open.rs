@@ -1,8 +1,15 @@
 //! Opening the file: whose it is, which form it has, and whether the keys fit.
 
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::PathBuf};
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::PathBuf,
+};
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableError, TableHandle};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableError, TableHandle,
+    backends::FileBackend,
+};
 
 use super::{
     super::{
@@ -18,6 +25,8 @@ use super::{
 use crate::domain::{Moment, RunId, SessionId, Timestamp};
 
 const SCHEMA_ROW: &[u8] = b"schema_version";
+/// The row of `meta` with the epoch of the inboxes' places; there is none before the first restore.
+pub(super) const EPOCH_ROW: &[u8] = b"epoch";
 
 /// Where the store is and how it is opened.
 #[derive(Debug)]
@@ -110,6 +119,20 @@ pub(super) struct Opened {
     pub(super) database: Database,
     pub(super) codec: Codec,
     pub(super) newest: Timestamp,
+    /// Of the places of its inboxes.
+    pub(super) epoch: u32,
+    /// Which file it is; none in memory.
+    pub(super) file: Option<FileId>,
+}
+
+/// Which file this is, whatever it is called by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId(u64, u64);
+
+impl From<std::fs::Metadata> for FileId {
+    fn from(metadata: std::fs::Metadata) -> Self {
+        Self(metadata.dev(), metadata.ino())
+    }
 }
 
 /// Opens the file.
@@ -132,17 +155,26 @@ pub(super) fn open_file(
         return Ok((care::restore(&path, keys, cache_bytes, (now, run), tell)?, path));
     }
     // What is secret in it is sealed; who uses the daemon, and when, is nobody else's business either.
-    let private = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-    private.map_err(io)?;
+    let mut private = OpenOptions::new();
+    private.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = private.open(&path).map_err(io)?;
+    let own = FileId::from(file.metadata().map_err(io)?);
     let mut builder = builder(cache_bytes);
     let repairing = tell.clone();
     builder.set_repair_callback(move |repair| {
         repairing(Opening::Repairing { percent: percent(repair.progress()) })
     });
-    let database = builder.create(&path).map_err(|error| explain(&shown, error))?;
+    let opened = FileBackend::new(file).and_then(|file| builder.create_with_backend(file));
+    let database = opened.map_err(|error| explain(&shown, error))?;
+    // Whoever had it before may have put another in its place just now.
+    if FileId::from(path.metadata().map_err(io)?) != own {
+        return Err(OpenError::InUse { path: shown });
+    }
     let opened = prepare(database, keys, now, &shown, tell)?;
-    care::clean_up(&path).map_err(io)?;
-    Ok((opened, path))
+    if let Err(error) = care::clean_up(&path) {
+        tracing::warn!(path = shown, %error, "what a compaction or a restore left behind cannot be removed");
+    }
+    Ok((Opened { file: Some(own), ..opened }, path))
 }
 
 /// Opens another place to keep bytes, for tests that make it fail.
@@ -241,9 +273,12 @@ pub(super) fn prepare(
     }
     budgets::restart(&database, now).map_err(io)?;
     let newest = newest(&database).map_err(io)?;
+    let epoch =
+        read(EPOCH_ROW).map_err(io)?.and_then(|row| row.try_into().ok()).map_or(0, u32::from_be_bytes);
     // In their order, so that whoever reads an id knows which file it is.
     tracing::info!(path, keys = ?ring, "the store is open; the first of its keys seals");
-    Ok(Opened { database, codec: Codec { keys: Keys::new(ring), index }, newest })
+    let codec = Codec { keys: Keys::new(ring), index };
+    Ok(Opened { database, codec, newest, epoch, file: None })
 }
 
 /// Makes all tables of a new file, its version, its index key and the row of its keys, in one transaction.

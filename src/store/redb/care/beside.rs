@@ -7,21 +7,26 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use redb::{Database, WriteTransaction};
+use redb::{Database, WriteTransaction, backends::FileBackend};
 
-use super::{super::open::builder, every};
-
-/// Room that is left alone beside a copy that grows, bytes: whoever else writes there, the store's own writer first of all,
-/// must not find the disk full because of it.
-const LEFT_ALONE: u64 = 16 << 20;
+use super::{
+    super::open::{FileId, builder},
+    every,
+};
 
 /// The file. Dropped before it has taken its place, it is removed.
 #[derive(Debug)]
 pub(super) struct Beside {
     path: PathBuf,
     place: PathBuf,
-    is_done: bool,
+    /// Room that it leaves alone, bytes: whoever else writes there must not find the disk full because of it.
+    left_alone: u64,
+    /// Whether it is ours, and has not taken its place.
+    is_to_go: bool,
 }
+
+/// What a row may cost while it is copied to where others lie, bytes: pages that are written anew for it.
+const PAGES: u64 = 3 * 4096;
 
 /// Why a copy was given up.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +40,9 @@ pub(super) enum CopyError {
     /// A table that this program does not know, or a row that does not fit in its table.
     #[error("rows of {0:?} that this program cannot hold")]
     Misfit(String),
+    /// What it was to take the place of is not there any more.
+    #[error("another file has taken the store's place; whoever did that must stop the daemon first")]
+    Replaced,
     /// The database, or the disk.
     #[error("{0}")]
     Database(#[from] redb::Error),
@@ -61,6 +69,7 @@ impl Beside {
         place: &Path,
         kind: &str,
         cache_bytes: usize,
+        left_alone: u64,
     ) -> Result<(Self, Database), CopyError> {
         // Where a link stands in its place, the file that it leads to is meant.
         let place = place.canonicalize()?;
@@ -71,49 +80,50 @@ impl Beside {
         {
             return Err(redb::Error::DatabaseAlreadyOpen.into());
         }
-        let beside = Self { path, place, is_done: false };
-        beside.remove()?;
+        remove(&path)?;
         // Its owner's alone, like the store.
-        drop(OpenOptions::new().create_new(true).append(true).mode(0o600).open(&beside.path)?);
-        let database = builder(cache_bytes).create(&beside.path).map_err(redb::Error::from)?;
-        Ok((beside, database))
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let opened = FileBackend::new(file).and_then(|file| builder(cache_bytes).create_with_backend(file));
+        let database = opened.map_err(redb::Error::from)?;
+        Ok((Self { path, place, left_alone, is_to_go: true }, database))
     }
 
     /// Removes what a copy of that kind left behind that was cut off.
     pub(super) fn clean_up(place: &Path, kind: &str) -> io::Result<()> {
-        let place = place.canonicalize()?;
-        Self { path: named(&place, kind), place, is_done: true }.remove()
+        remove(&named(&place.canonicalize()?, kind))
     }
 
-    fn remove(&self) -> io::Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    /// Fails while there is still room, when so many more bytes would leave too little.
-    pub(super) fn has_room_for(&self, bytes: usize) -> Result<(), CopyError> {
+    /// Fails while there is still room, when so many more rows, of so many bytes, would leave too little.
+    pub(super) fn has_room_for(&self, rows: usize, bytes: usize) -> Result<(), CopyError> {
+        let needed = (rows as u64 * PAGES).saturating_add(bytes as u64 * 2);
         match free_bytes(&self.path) {
-            // Rows lie in pages with others, and what a commit replaces is freed behind it.
-            Some(free) if free < LEFT_ALONE.saturating_add(bytes as u64 * 2) => {
-                Err(CopyError::NoRoom { free })
-            }
+            Some(free) if free < self.left_alone.saturating_add(needed) => Err(CopyError::NoRoom { free }),
             Some(_) | None => Ok(()),
         }
     }
 
-    /// Takes the place of the other file: its name, at once. An error leaves all as it was.
-    pub(super) fn take_place(&mut self) -> io::Result<()> {
+    /// Takes the place of the other file, if that is still there: its name, at once. An error leaves all as it was.
+    pub(super) fn take_place(&mut self, of: FileId) -> Result<FileId, CopyError> {
+        if FileId::from(fs::metadata(&self.place)?) != of {
+            return Err(CopyError::Replaced);
+        }
+        let own = fs::metadata(&self.path)?.into();
         fs::rename(&self.path, &self.place)?;
-        self.is_done = true;
-        Ok(())
+        self.is_to_go = false;
+        Ok(own)
     }
 
     /// Makes the name durable: before that, a power failure may bring the other file back.
     pub(super) fn sync_name(&self) -> io::Result<()> {
         let folder = self.place.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -125,9 +135,9 @@ fn named(place: &Path, kind: &str) -> PathBuf {
 
 impl Drop for Beside {
     fn drop(&mut self) {
-        if !self.is_done {
+        if self.is_to_go {
             // Where it cannot be removed now, it is before the next one is made.
-            let _ = self.remove();
+            let _ = remove(&self.path);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Each bite is looked at as it is at one moment, so that no fact that comes about meanwhile can look like damage: a fact is
 //! there as a whole, or not at all. Only what is counted has to be held against all sessions at once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::stream::BoxStream;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, Value};
@@ -19,7 +19,7 @@ use super::{
     every,
 };
 use crate::{
-    domain::{ClientName, Session, SessionId},
+    domain::{ClientName, Moment, SESSION_LIFE, Session, SessionId, Timestamp, millis},
     store::{
         Checked, StoreError,
         record::{
@@ -34,6 +34,8 @@ use crate::{
 const BITE_BYTES: usize = 256 * 1024;
 /// Most problems that are told one by one: a file that is damaged all over has millions.
 const MOST_TOLD: usize = 1000;
+/// How much older a session may be than what is swept: the sweep comes round, and clocks differ.
+const SPARE: Duration = Duration::from_secs(600);
 
 /// One look at everything.
 pub(super) struct Check {
@@ -44,19 +46,39 @@ pub(super) struct Check {
     checked: u64,
     total: u64,
     told: usize,
+    /// Whether it was told that there is more than is told.
+    is_cut: bool,
+    /// Sessions of before then are swept, whether all that belonged to them is or not.
+    swept: Timestamp,
 }
 
 /// What a bite is looked at in.
 struct Look<'a> {
     transaction: &'a ReadTransaction,
     codec: &'a Codec,
+    swept: Timestamp,
 }
 
 impl Check {
-    pub(super) fn begin(current: &Arc<Current>, codec: Arc<Codec>) -> Result<Self, StoreError> {
+    pub(super) fn begin(
+        current: &Arc<Current>,
+        codec: Arc<Codec>,
+        now: Moment,
+        retention: Duration,
+    ) -> Result<Self, StoreError> {
         let database = current.get();
         let total = every::count(&database.begin_read().map_err(unreadable)?).map_err(unreadable)?;
-        Ok(Self { current: Arc::clone(current), codec, place: Some((0, None)), checked: 0, total, told: 0 })
+        let kept = millis(SESSION_LIFE + retention + SPARE);
+        Ok(Self {
+            current: Arc::clone(current),
+            codec,
+            place: Some((0, None)),
+            checked: 0,
+            total,
+            told: 0,
+            is_cut: false,
+            swept: Timestamp::from_millis(now.wall.as_millis().saturating_sub(kept)),
+        })
     }
 
     /// The whole of it, a part at a time.
@@ -75,9 +97,16 @@ impl Check {
         };
         let database = self.current.get();
         let transaction = database.begin_read().map_err(unreadable)?;
-        let rows = every::read_on(&transaction, name, after.as_deref(), BITE_BYTES).map_err(unreadable)?;
-        let look = Look { transaction: &transaction, codec: &self.codec };
         let mut problems = Vec::new();
+        let rows = match every::read_on(&transaction, name, after.as_deref(), BITE_BYTES) {
+            Ok(rows) => rows,
+            Err(error @ redb::Error::Corrupted(_)) => {
+                problems.push(format!("{name}: {error}; the rest of the table cannot be read"));
+                Vec::new()
+            }
+            Err(error) => return Err(unreadable(error)),
+        };
+        let look = Look { transaction: &transaction, codec: &self.codec, swept: self.swept };
         for (key, value) in &rows {
             self.checked += 1;
             if let Err(problem) = look.at(name, key, value)? {
@@ -95,10 +124,10 @@ impl Check {
     fn tell(&mut self, mut problems: Vec<String>) -> Checked {
         let untold = problems.len().saturating_sub(MOST_TOLD.saturating_sub(self.told));
         problems.truncate(problems.len() - untold);
-        if untold > 0 && self.told < MOST_TOLD {
+        self.told += problems.len();
+        if untold > 0 && !std::mem::replace(&mut self.is_cut, true) {
             problems.push("and more: the first thousand are told".to_owned());
         }
-        self.told += problems.len() + untold;
         Checked { checked: self.checked, total: self.total, problems }
     }
 }
@@ -144,10 +173,14 @@ impl Look<'_> {
         })
     }
 
-    /// What belongs to a session goes with it.
+    /// What belongs to a session goes with it, but for one that did not open when it was swept: what is left of that is of no
+    /// use, and no harm.
     fn belongs(&self, table: &str, key: &[u8], session: &[u8]) -> Result<Result<(), String>, StoreError> {
+        let started = session.try_into().map(|id| SessionId::from_bytes(id).time());
+        let is_left_over = started.is_ok_and(|started| started < self.swept);
         Ok(match self.row(SESSIONS, session)? {
             Some(_) => Ok(()),
+            None if is_left_over => Ok(()),
             None => Err(format!("{table} {}: its session {} is not there", hex(key), hex(session))),
         })
     }

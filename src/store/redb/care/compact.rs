@@ -6,14 +6,19 @@
 //! and copied again, less each time; the last of it by the writer, between two transactions, which then exchanges the files.
 //! Until then nothing has changed.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, PoisonError},
+    thread,
+};
 
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use super::{
     super::{
         RedbStore,
-        current::Current,
+        current::{Current, Pinned},
+        open::FileId,
         tables::Tables,
         touched::Touched,
         writer::{Desk, Writer},
@@ -25,25 +30,15 @@ use crate::store::{CompactError, Compacted, StoreError, record::SESSION_COUNTS};
 
 /// What the new file is called behind the store's name.
 pub(super) const KIND: &str = ".compacting";
-/// Bytes of rows copied in one transaction: many, since each is synced.
+/// Room that is left alone meanwhile, bytes: the daemon goes on writing.
+const LEFT_ALONE: u64 = 128 << 20;
+/// Bytes of rows copied in one transaction: many, since each is synced; and rows, since each may lie in a page of its own.
 const BATCH: usize = 8 << 20;
+const BATCH_ROWS: usize = 4096;
 /// So few rows are left to the writer, which holds up other writes for them for some milliseconds.
 const FEW: usize = 512;
 /// Most times that what was written meanwhile is copied.
 const ROUNDS: usize = 16;
-
-/// The database as it was at one moment.
-struct Snapshot {
-    transaction: ReadTransaction,
-    /// What is read belongs to it: it must not close.
-    _database: Arc<Database>,
-}
-
-impl Snapshot {
-    fn of(database: Arc<Database>) -> Result<Self, redb::Error> {
-        Ok(Self { transaction: database.begin_read()?, _database: database })
-    }
-}
 
 /// The copy that is made.
 struct Copy {
@@ -71,48 +66,68 @@ impl Copy {
         for table in every::names().into_iter().filter(|table| *table != SESSION_COUNTS) {
             let mut after = None;
             loop {
-                let snapshot = Snapshot::of(current.get())?;
-                let rows = every::read_on(&snapshot.transaction, table, after.as_deref(), BATCH)?;
-                drop(snapshot);
+                let rows = {
+                    let database = current.get();
+                    every::read_on(
+                        &database.begin_read().map_err(redb::Error::from)?,
+                        table,
+                        after.as_deref(),
+                        BATCH,
+                    )?
+                };
                 let Some((last, _)) = rows.last() else { break };
                 after = Some(last.clone());
-                self.put(table, rows.into_iter().map(|(key, value)| (key, Some(value))).collect())?;
+                let bytes = rows.iter().map(|(key, value)| key.len() + value.len()).sum();
+                // They come in their order, so that pages are filled one after the other.
+                self.has_room_for(0, bytes)?;
+                let rows = rows.into_iter().map(|(key, value)| (key, Some(value))).collect();
+                self.write(&[(table, rows)])?;
             }
         }
         Ok(())
     }
 
     /// Copies rows again that were written since.
-    fn again(&self, snapshot: &Snapshot, touched: Touched) -> Result<(), Abandoned> {
+    fn again(&self, snapshot: &ReadTransaction, touched: Touched) -> Result<(), Abandoned> {
+        let (mut batch, mut count, mut bytes) = (Vec::new(), 0, 0);
         for (table, keys) in touched.into_rows() {
-            let (mut rows, mut bytes) = (Rows::new(), 0);
+            let mut rows = Rows::new();
             for key in keys {
-                let value = every::get(&snapshot.transaction, table, &key)?;
+                let value = every::get(snapshot, table, &key)?;
+                count += 1;
                 bytes += key.len() + value.as_ref().map_or(0, Vec::len);
                 rows.push((key, value));
-                if bytes >= BATCH {
-                    self.put(table, std::mem::take(&mut rows))?;
-                    bytes = 0;
+                if bytes >= BATCH || count >= BATCH_ROWS {
+                    batch.push((table, std::mem::take(&mut rows)));
+                    self.has_room_for(count, bytes)?;
+                    self.write(&batch)?;
+                    (batch, count, bytes) = (Vec::new(), 0, 0);
                 }
             }
-            self.put(table, rows)?;
+            batch.push((table, rows));
         }
-        Ok(())
+        self.has_room_for(count, bytes)?;
+        self.write(&batch)
     }
 
-    fn put(&self, table: &str, rows: Rows) -> Result<(), Abandoned> {
+    fn has_room_for(&self, rows: usize, bytes: usize) -> Result<(), Abandoned> {
         if (self.is_stopping)() {
             return Err(Abandoned::Stopped);
         }
-        let bytes = rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
-        self.beside.has_room_for(bytes)?;
+        Ok(self.beside.has_room_for(rows, bytes)?)
+    }
+
+    fn write(&self, batch: &[(&str, Rows)]) -> Result<(), Abandoned> {
         let transaction = self.database.begin_write().map_err(redb::Error::from)?;
-        beside::put(&transaction, table, &rows)?;
+        for (table, rows) in batch {
+            beside::put(&transaction, table, rows)?;
+        }
         Ok(transaction.commit().map_err(redb::Error::from)?)
     }
 
     /// The last rows and what is counted; then it is what the store's file holds.
-    fn finish(&self, snapshot: &Snapshot, touched: Touched) -> Result<(), CopyError> {
+    fn finish(&self, snapshot: &ReadTransaction, touched: Touched) -> Result<(), CopyError> {
+        self.beside.has_room_for(touched.count().unwrap_or_default(), 0)?;
         let mut transaction = self.database.begin_write().map_err(redb::Error::from)?;
         transaction.set_quick_repair(true);
         // Makes those too that have no row yet.
@@ -120,11 +135,11 @@ impl Copy {
         for (table, keys) in touched.into_rows() {
             let rows: Result<Rows, redb::Error> = keys
                 .into_iter()
-                .map(|key| every::get(&snapshot.transaction, table, &key).map(|value| (key, value)))
+                .map(|key| every::get(snapshot, table, &key).map(|value| (key, value)))
                 .collect();
             beside::put(&transaction, table, &rows?)?;
         }
-        let counts = every::read_on(&snapshot.transaction, SESSION_COUNTS, None, usize::MAX)?;
+        let counts = every::read_on(snapshot, SESSION_COUNTS, None, usize::MAX)?;
         let counts = counts.into_iter().map(|(row, count)| (row, Some(count))).collect();
         beside::put(&transaction, SESSION_COUNTS, &counts)?;
         Ok(transaction.commit().map_err(redb::Error::from)?)
@@ -133,9 +148,9 @@ impl Copy {
 
 impl Desk {
     /// Begins to note what is written, or begins anew; answers what was noted, and the database without what comes.
-    fn note(&mut self) -> Result<(Touched, Snapshot), redb::Error> {
+    fn note(&mut self) -> Result<(Touched, Pinned), redb::Error> {
         let noted = self.touched.replace(Touched::default());
-        Ok((noted.unwrap_or_default(), Snapshot::of(self.database.get())?))
+        Ok((noted.unwrap_or_default(), self.database.pin()?))
     }
 
     /// Notes nothing more: there will be no copy.
@@ -144,23 +159,28 @@ impl Desk {
         Ok(())
     }
 
-    /// Brings the copy up to the present, and puts it in the place of the database. The error of the copy leaves all as it
-    /// was.
-    fn replace(&mut self, mut copy: Copy) -> Result<Result<(), Caught>, redb::Error> {
+    /// Brings the copy up to the present, and puts it in the place of the database's file, which is that one. The error of the
+    /// copy leaves all as it was.
+    fn replace(&mut self, mut copy: Copy, of: FileId) -> Result<Result<FileId, Caught>, redb::Error> {
         let touched = self.touched.take().unwrap_or_default();
         if touched.count().is_none() {
             return Ok(Err(Caught::Outrun));
         }
-        let snapshot = Snapshot::of(self.database.get())?;
-        let replaced = copy.finish(&snapshot, touched).and_then(|()| Ok(copy.beside.take_place()?));
-        if let Err(error) = replaced {
-            return Ok(Err(Caught::Abandoned(error.into())));
-        }
+        let snapshot = self.database.pin()?;
+        let replaced = copy.finish(&snapshot, touched).and_then(|()| copy.beside.take_place(of));
+        let own = match replaced {
+            Ok(own) => own,
+            Err(error) => return Ok(Err(Caught::Abandoned(error.into()))),
+        };
         let Copy { beside, database, .. } = copy;
-        self.database.exchange(database);
+        let old = self.database.exchange(database);
+        // Closing it writes to it once more, and gives its room back: nobody is to wait for that.
+        let closing =
+            thread::Builder::new().name("store-closing".into()).spawn(move || drop((snapshot, old)));
+        drop(closing);
         // Written to from here on: were the old file back after a power failure, what is acknowledged now would be gone.
         beside.sync_name()?;
-        Ok(Ok(()))
+        Ok(Ok(own))
     }
 }
 
@@ -173,28 +193,32 @@ pub(super) async fn compact(
     let shown = path.display().to_string();
     let explain = |abandoned| match abandoned {
         Abandoned::Copy(CopyError::NoRoom { free }) => CompactError::NoRoom { path: shown.clone(), free },
-        Abandoned::Copy(error @ (CopyError::Misfit(_) | CopyError::Database(_))) => {
+        Abandoned::Copy(error @ (CopyError::Misfit(_) | CopyError::Replaced | CopyError::Database(_))) => {
             CompactError::Copy(error.to_string())
         }
         Abandoned::Stopped => CompactError::Stopped,
     };
     let size = || path.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-    let before = size();
+    let (before, file) = (size(), *store.file.lock().unwrap_or_else(PoisonError::into_inner));
+    let Some(of) = file else { return Ok(Compacted::default()) };
     let (place, cache_bytes) = (path.to_owned(), store.cache_bytes);
-    store.writer.between(Desk::note).await?;
+    drop(store.writer.between(Desk::note).await?);
     let current = Arc::clone(&store.database);
     let made = blocking(move || {
-        let (beside, database) = Beside::create(&place, KIND, cache_bytes)?;
+        let (beside, database) = Beside::create(&place, KIND, cache_bytes, LEFT_ALONE)?;
         let copy = Copy { beside, database, is_stopping };
         copy.all(&current).map(|()| copy)
     })
     .await;
     let replaced = match made {
-        Ok(copy) => catch_up(&store.writer, copy).await,
+        Ok(copy) => catch_up(&store.writer, copy, of).await,
         Err(abandoned) => Err(Caught::Abandoned(abandoned)),
     };
     match replaced {
-        Ok(()) => Ok(Compacted { before, after: size() }),
+        Ok(own) => {
+            *store.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
+            Ok(Compacted { before, after: size() })
+        }
         Err(why) => {
             store.writer.between(Desk::forget).await?;
             Err(match why {
@@ -220,7 +244,7 @@ impl From<StoreError> for Caught {
 }
 
 /// Copies what was written meanwhile until it is little; the writer does the rest.
-async fn catch_up(writer: &Writer, mut copy: Copy) -> Result<(), Caught> {
+async fn catch_up(writer: &Writer, mut copy: Copy, of: FileId) -> Result<FileId, Caught> {
     for _ in 0..ROUNDS {
         let (touched, snapshot) = writer.between(Desk::note).await?;
         let Some(count) = touched.count() else { return Err(Caught::Outrun) };
@@ -228,7 +252,7 @@ async fn catch_up(writer: &Writer, mut copy: Copy) -> Result<(), Caught> {
             .await
             .map_err(Caught::Abandoned)?;
         if count <= FEW {
-            return writer.between(move |desk| desk.replace(copy)).await?;
+            return writer.between(move |desk| desk.replace(copy, of)).await?;
         }
     }
     Err(Caught::Outrun)

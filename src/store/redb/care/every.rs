@@ -30,7 +30,7 @@ trait OnTable {
 macro_rules! tables {
     ($($table:ident),* $(,)?) => {
         /// Their names.
-        pub(super) fn names() -> Vec<&'static str> {
+        pub(in crate::store::redb) fn names() -> Vec<&'static str> {
             vec![$(TableHandle::name(&$table)),*]
         }
 

@@ -13,6 +13,8 @@ use std::{io, path::Path, sync::Arc};
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
+#[cfg(test)]
+pub(super) use self::every::names;
 use self::{backup::Backup, beside::Beside, check::Check};
 pub(super) use self::{
     beside::free_bytes,
@@ -24,9 +26,10 @@ use crate::{
     store::{BackupPiece, Care, Checked, CompactError, Compacted, StoreError},
 };
 
-/// Removes what a compaction left behind that was cut off: it is of no use to anybody.
+/// Removes what a compaction or a restore left behind that was cut off: it is of no use to anybody.
 pub(super) fn clean_up(path: &Path) -> io::Result<()> {
-    Beside::clean_up(path, compact::KIND)
+    Beside::clean_up(path, compact::KIND)?;
+    Beside::clean_up(path, restore::KIND)
 }
 
 #[async_trait]
@@ -35,8 +38,8 @@ impl Care for RedbStore {
         Ok(Backup::begin(&self.database, Arc::clone(&self.codec), now)?.pieces())
     }
 
-    fn check(&self) -> Result<BoxStream<'static, Result<Checked, StoreError>>, StoreError> {
-        Ok(Check::begin(&self.database, Arc::clone(&self.codec))?.parts())
+    fn check(&self, now: Moment) -> Result<BoxStream<'static, Result<Checked, StoreError>>, StoreError> {
+        Ok(Check::begin(&self.database, Arc::clone(&self.codec), now, self.retention)?.parts())
     }
 
     async fn compact(

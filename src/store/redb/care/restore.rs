@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq;
 use super::{
     super::{
         budgets,
-        open::{self, OpenError, Opened, Opening},
+        open::{self, EPOCH_ROW, FileId, OpenError, Opened, Opening},
         revocations::put_revocation,
         sessions::{forget_state, log_damage},
         tables::{Change, OperationError, Outcome, Tables, database, put_session},
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     domain::{Moment, RunId, SessionId},
     store::{
-        BACKUP_MAGIC, KeyRing,
+        BACKUP_MAGIC, BACKUP_OF_ANY_VERSION, KeyRing,
         record::{
             Codec, SCHEMA_VERSION, read_moment,
             stored::{self, backup_piece::Piece},
@@ -38,18 +38,20 @@ use crate::{
 };
 
 /// What the new file is called behind the store's name.
-const KIND: &str = ".restoring";
-/// Longest piece that is read, bytes: many times what is written, since one row may be larger than what is aimed at.
-const MAX_PIECE: usize = 64 << 20;
+pub(super) const KIND: &str = ".restoring";
+/// Room that is left alone while it is made, bytes: nobody else writes to the store meanwhile.
+const LEFT_ALONE: u64 = 16 << 20;
+/// Longest piece that is read, bytes: several times what is written, since one row may be larger than what is aimed at.
+const MAX_PIECE: usize = 1 << 20;
 /// Bytes of rows in one transaction, and sessions that are ended in one.
-const BATCH: usize = 16 << 20;
+const BATCH: u64 = 8 << 20;
 const ENDED_AT_ONCE: usize = 4096;
 
-/// Whether a file is a backup.
+/// Whether a file is a backup, of this version or another.
 pub(in crate::store::redb) fn is_backup(path: &Path) -> io::Result<bool> {
     let mut start = Vec::new();
-    File::open(path)?.take(BACKUP_MAGIC.len() as u64).read_to_end(&mut start)?;
-    Ok(start == BACKUP_MAGIC)
+    File::open(path)?.take(BACKUP_OF_ANY_VERSION.len() as u64).read_to_end(&mut start)?;
+    Ok(start == BACKUP_OF_ANY_VERSION)
 }
 
 /// Makes a store of the backup that stands in its place, for a run that begins now.
@@ -71,18 +73,21 @@ pub(in crate::store::redb) fn restore(
         }
         RestoreError::Copy(error) => io(&error),
     };
-    let created = Beside::create(path, KIND, cache_bytes);
+    let backup = FileId::from(path.metadata().map_err(|error| io(&error))?);
+    let created = Beside::create(path, KIND, cache_bytes, LEFT_ALONE);
     let (mut beside, database) = created.map_err(|error| explain(error.into()))?;
     let read = read_all(path, &beside, &database, &tell).map_err(explain)?;
-    let opened = open::prepare(database, keys, now, &shown, &tell)?;
+    let mut opened = open::prepare(database, keys, now, &shown, &tell)?;
     let is_ours = backup::hash(&opened.codec, &read.digest).ct_eq(&read.hash);
     if !bool::from(is_ours) {
         return Err(bad("it was changed, or is of another store"));
     }
     let ended = end_sessions(&opened.database, &opened.codec, read.made, (now, run));
-    let ended = ended.and_then(|ended| close_budgets(&opened.database, now).map(|()| ended));
-    let ended = ended.map_err(|error| io(&error))?;
-    beside.take_place().and_then(|()| beside.sync_name()).map_err(|error| io(&error))?;
+    let begun = ended.and_then(|ended| Ok((ended, begin_anew(&opened.database, now)?)));
+    let (ended, epoch) = begun.map_err(|error| io(&error))?;
+    opened.epoch = epoch;
+    opened.file = Some(beside.take_place(backup).map_err(|error| explain(error.into()))?);
+    beside.sync_name().map_err(|error| io(&error))?;
     let made = jiff::Timestamp::from_millisecond(i64::try_from(read.made.wall.as_millis()).unwrap_or(0));
     let made = made.unwrap_or_default();
     tracing::warn!(path = shown, %made, ended, "restored a backup: sessions that had not ended in it are INDETERMINATE");
@@ -102,7 +107,7 @@ impl From<CopyError> for RestoreError {
     fn from(error: CopyError) -> Self {
         match error {
             CopyError::Misfit(_) => Self::Bad(format!("it holds {error}")),
-            CopyError::NoRoom { .. } | CopyError::Database(_) => Self::Copy(error),
+            CopyError::NoRoom { .. } | CopyError::Replaced | CopyError::Database(_) => Self::Copy(error),
         }
     }
 }
@@ -135,24 +140,26 @@ fn read_all(
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     let mut reader = Pieces { file: BufReader::new(file), digest: Sha256::new(), read: 0 };
-    reader.bytes(BACKUP_MAGIC.len())?;
+    if reader.bytes(BACKUP_MAGIC.len())? != BACKUP_MAGIC {
+        return Err(bad("it is of another version of cairld"));
+    }
     let Some(Piece::Begin(begin)) = reader.piece()? else { return Err(bad("it has no beginning")) };
     if begin.schema_version > SCHEMA_VERSION {
         return Err(RestoreError::NewerSchema(begin.schema_version));
     }
     let made = read_moment(begin.made).map_err(|_| bad("it does not say when it was made"))?;
     tell(Opening::Restoring { percent: 0 });
-    let (mut batch, mut bytes, mut rows, mut told) = (Vec::new(), 0, 0, 0);
+    let (mut batch, mut written, mut rows, mut told) = (Vec::new(), reader.read, 0, 0);
     loop {
         let digest = reader.digest.clone();
         match reader.piece()? {
             Some(Piece::Rows(piece)) => {
                 rows += piece.rows.len() as u64;
-                bytes += piece.rows.iter().map(|row| row.key.len() + row.value.len()).sum::<usize>();
                 batch.push(piece);
-                if bytes >= BATCH {
-                    write(beside, database, &mut batch, bytes)?;
-                    bytes = 0;
+                // By what was read, whatever it says: what is in hand is bounded.
+                if reader.read - written >= BATCH {
+                    write(beside, database, &mut batch)?;
+                    written = reader.read;
                     let percent = u8::try_from(reader.read * 100 / size.max(1)).unwrap_or(100);
                     if std::mem::replace(&mut told, percent) < percent {
                         tell(Opening::Restoring { percent });
@@ -160,7 +167,7 @@ fn read_all(
                 }
             }
             Some(Piece::End(end)) => {
-                write(beside, database, &mut batch, bytes)?;
+                write(beside, database, &mut batch)?;
                 let whole: [u8; 32] = reader.digest.clone().finalize().into();
                 if reader.bytes(whole.len())? != whole || reader.is_more()? {
                     return Err(bad("it is not what was written"));
@@ -175,13 +182,10 @@ fn read_all(
     }
 }
 
-fn write(
-    beside: &Beside,
-    database: &Database,
-    batch: &mut Vec<stored::BackupRows>,
-    bytes: usize,
-) -> Result<(), CopyError> {
-    beside.has_room_for(bytes)?;
+fn write(beside: &Beside, database: &Database, batch: &mut Vec<stored::BackupRows>) -> Result<(), CopyError> {
+    let rows = batch.iter().flat_map(|piece| &piece.rows);
+    // Rows come in their order, so that pages are filled one after the other.
+    beside.has_room_for(0, rows.map(|row| row.key.len() + row.value.len()).sum())?;
     let transaction = database.begin_write().map_err(redb::Error::from)?;
     for piece in batch.drain(..) {
         let rows = piece.rows.into_iter().map(|row| (row.key, Some(row.value))).collect();
@@ -299,8 +303,11 @@ fn settled<T>(outcome: Outcome<T>) -> Result<(T, Vec<Change>), redb::Error> {
     })
 }
 
-/// What the provider was asked since the backup was made is not known: nothing is sent for as long as that can matter.
-fn close_budgets(store: &Database, now: Moment) -> Result<(), redb::Error> {
+/// What was done since the backup was made is not known: nothing is sent for as long as that can matter, and places of events
+/// that were told since are none. Answers the epoch of those that will be.
+fn begin_anew(store: &Database, now: Moment) -> Result<u32, redb::Error> {
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).map_err(|error| redb::Error::Io(io::Error::other(error)))?;
     let mut transaction = store.begin_write()?;
     transaction.set_quick_repair(true);
     {
@@ -308,6 +315,8 @@ fn close_budgets(store: &Database, now: Moment) -> Result<(), redb::Error> {
         for change in budgets::restored(&tables, now)? {
             tables.apply(change)?;
         }
+        tables.apply(Change::PutMeta(EPOCH_ROW, random.to_vec()))?;
     }
-    Ok(transaction.commit()?)
+    transaction.commit()?;
+    Ok(u32::from_be_bytes(random))
 }

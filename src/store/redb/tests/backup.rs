@@ -21,41 +21,55 @@ pub(super) async fn bytes_of(store: &dyn Store, now: Moment) -> Vec<u8> {
 
 /// What `check` finds wrong.
 pub(super) async fn problems(store: &dyn Store) -> Vec<String> {
-    let parts: Vec<_> = store.check().unwrap().collect().await;
+    problems_at(store, at(10)).await
+}
+
+pub(super) async fn problems_at(store: &dyn Store, now: Moment) -> Vec<String> {
+    let parts: Vec<_> = store.check(now).unwrap().collect().await;
     let last = parts.last().unwrap().as_ref().unwrap();
     assert_eq!(last.checked, last.total, "it looks at everything");
     parts.into_iter().flat_map(|part| part.unwrap().problems).collect()
 }
 
-/// A store with a session in each place, events with a consumer, and budgets in use.
+/// A session in each place, events with a consumer, and budgets in use: everything that is ever written.
 pub(super) async fn varied(store: &Arc<dyn Store>) {
-    let requested = NewSession { request_id: Some("r-1".into()), ..new_session(0, 1) };
+    varied_from(store, 0).await;
+}
+
+/// The same with sessions and events of other numbers, behind that one.
+pub(super) async fn varied_from(store: &Arc<dyn Store>, first: u8) {
+    let new = |number| new_session(0, first + number);
+    let take = |number: u8| Take {
+        provider_session: conformance::hint(&format!("hvf_own_{}", first + number)),
+        ..conformance::take_of(first + number, &format!("code-{}", first + number))
+    };
+    let requested = NewSession { request_id: Some(format!("r-{}", first + 1)), ..new(1) };
     store.start(at(0), requested).await.unwrap();
-    store.start(at(0), new_session(0, 2)).await.unwrap();
-    store.take(at(1), conformance::take_of(2, "code-2"), &conformance::terms()).await.unwrap();
-    store.start(at(0), new_session(0, 3)).await.unwrap();
-    let took = store.take(at(1), conformance::take_of(3, "code-3"), &conformance::terms()).await.unwrap();
+    store.start(at(0), new(2)).await.unwrap();
+    store.take(at(1), take(2), &conformance::terms()).await.unwrap();
+    store.start(at(0), new(3)).await.unwrap();
+    let took = store.take(at(1), take(3), &conformance::terms()).await.unwrap();
     let crate::store::Next::Send { slot, .. } = took.next else { panic!("{took:?}") };
     let end =
         ExchangeEnd::Token { token: AccessToken::new("canary-token-3"), life: Duration::from_secs(3600) };
     store.end_exchange(at(2), took.session.id, slot, end).await.unwrap();
-    let complete = conformance::complete(store, 4, 3600).await;
-    conformance::complete(store, 5, 3600).await;
+    let complete = conformance::complete(store, first + 4, 3600).await;
+    conformance::complete(store, first + 5, 3600).await;
     store.revoke(at(4), &viewer("checkout"), complete).await.unwrap();
-    store.start(at(0), new_session(0, 6)).await.unwrap();
-    store.cancel(at(5), &viewer("checkout"), id(6)).await.unwrap();
+    store.start(at(0), new(6)).await.unwrap();
+    store.cancel(at(5), &viewer("checkout"), id(first + 6)).await.unwrap();
     for number in 1..=5 {
-        store.ingest(at(5), conformance::seen(number, "hvf_1")).await.unwrap();
+        store.ingest(at(5), conformance::seen(first + number, "hvf_1")).await.unwrap();
     }
     store.open_consumer(at(5), &consumer()).await.unwrap();
-    store.acknowledge(&consumer(), 2).await.unwrap();
+    store.acknowledge(&consumer(), u64::from(first) / 2 + 2).await.unwrap();
 }
 
 pub(super) fn id(number: u8) -> SessionId {
     conformance::state(number, 0).session
 }
 
-fn consumer() -> Consumer {
+pub(super) fn consumer() -> Consumer {
     Consumer {
         caller: viewer("checkout").caller,
         client: conformance::client(),
@@ -136,6 +150,7 @@ async fn what_had_ended_is_there_and_what_had_not_is_indeterminate() {
     let done = store.open_consumer(later(1), &consumer()).await.unwrap();
     assert_eq!(done, 2, "consumers go on where they were");
     assert_eq!(store.read_on(&overseer, &filter, done, 10).await.unwrap().events.len(), 3);
+    assert_ne!(store.epoch(), 0, "and their places are told anew");
     assert_eq!(problems(&store).await, [""; 0]);
     drop(store);
     let names: Vec<_> =
@@ -166,6 +181,23 @@ async fn budgets_are_closed_for_a_minute_after_it_across_a_restart() {
     let store = RedbStore::open(settings_of(&folder), run(4), later(500)).unwrap();
     let meta = store.database.get().begin_read().unwrap().open_table(tables::META_TABLE).unwrap();
     assert!(meta.get(&b"restored"[..]).unwrap().is_none(), "and then it is forgotten");
+}
+
+#[tokio::test]
+async fn another_boot_whose_clock_is_ahead_opens_no_budget() {
+    let (folder, store) = restored(&backed_up().await, &[1], later(0));
+    drop(store.unwrap());
+    let rebooted = |seconds: u64| {
+        let mut moment = later(3600);
+        moment.boot = crate::domain::BootTime { boot: 3, millis: seconds * 1000 };
+        moment
+    };
+    let store = RedbStore::open(settings_of(&folder), run(3), rebooted(0)).unwrap();
+    for credential in ["cairl_live_other", "cairl_test_canary_key"] {
+        let terms = BudgetTerms { credential: ApiKey::new(credential), ..conformance::terms() };
+        assert!(matches!(store.claim(rebooted(60), &terms).await, Err(StoreError::BudgetSpent(_))));
+        store.claim(rebooted(61), &terms).await.unwrap();
+    }
 }
 
 fn settings_of(folder: &InFolder) -> Settings {
@@ -207,6 +239,9 @@ async fn what_is_not_whole_is_refused_and_left_alone() {
     let mut longer = bytes.clone();
     longer.push(0);
     refused(&longer, "is not what was written");
+    let mut other = bytes;
+    other[14] = b'2';
+    refused(&other, "of another version");
 }
 
 #[track_caller]

@@ -3,7 +3,7 @@
 use redb::ReadableTable;
 
 use super::{
-    backup::{id, problems, varied},
+    backup::{id, problems, problems_at, varied},
     *,
 };
 
@@ -90,13 +90,26 @@ async fn what_belongs_together_is_held_against_each_other() {
     });
     let found = found(&folder).await;
     let hex = |number| data_encoding::HEXLOWER.encode(id(number).as_bytes());
+    let orphans: Vec<_> =
+        found.iter().filter(|line| line.contains(&format!("its session {} is not there", hex(3)))).collect();
+    assert!(
+        orphans.len() == 2
+            && orphans[0].starts_with("codes ")
+            && orphans[1].starts_with("provider_sessions "),
+        "{found:?}"
+    );
     for expected in [
-        format!("its session {} is not there", hex(3)),
         format!("sessions {}: its code is not marked as used", hex(2)),
         "inbox_spans shop: event 9 is not there".to_owned(),
         "session_counts exchanging: 2 counted, 1 there".to_owned(),
     ] {
         assert_eq!(found.iter().filter(|line| line.contains(&expected)).count(), 1, "{expected}: {found:?}");
     }
-    assert_eq!(found.len(), 4, "{found:?}");
+    assert_eq!(found.len(), 5, "{found:?}");
+
+    // Once the session would be gone anyway, what is left of it is no damage.
+    let store = folder.try_open(&[1]).unwrap();
+    let later = problems_at(&store, at(1800 + 3600 + 601)).await;
+    assert!(!later.iter().any(|line| line.contains(&hex(3))), "{later:?}");
+    assert_eq!(later.len(), 3, "{later:?}");
 }

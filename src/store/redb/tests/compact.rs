@@ -8,10 +8,10 @@ use std::{
 use futures_util::StreamExt;
 
 use super::{
-    backup::{bytes_of, problems},
+    backup::{bytes_of, consumer, problems, session, varied, varied_from},
     *,
 };
-use crate::store::{BackupPiece, Care, CompactError, Compacted};
+use crate::store::{BackupPiece, Care, CompactError, Compacted, Inbox};
 
 const MANY: u64 = 3000;
 
@@ -86,6 +86,51 @@ async fn the_file_shrinks_and_nothing_that_is_written_meanwhile_is_lost() {
     assert_eq!(store.status().sessions, expected, "all of it is in the file of that name");
     assert_eq!(problems(&store).await, [""; 0]);
     assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 1);
+}
+
+/// Everything that can be written is, when the last table has been copied: what is noted then is all that the copy has of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_written_when_all_is_copied_is_in_the_new_file() {
+    let folder = InFolder::new();
+    let store = Arc::new(folder.try_open(&[1]).unwrap());
+    let writing: Arc<dyn Store> = Arc::clone(&store) as _;
+    varied(&writing).await;
+    let tables = u64::try_from(care::names().len()).unwrap() - 1;
+    let (runtime, asked) = (tokio::runtime::Handle::current(), AtomicU64::new(0));
+    store
+        .compact(Box::new(move || {
+            // Asked once for each table, since each has few rows.
+            if asked.fetch_add(1, Ordering::Relaxed) + 1 == tables {
+                runtime.block_on(varied_from(&writing, 10));
+            }
+            false
+        }))
+        .await
+        .unwrap();
+    assert_eq!(problems(&*store).await, [""; 0]);
+    assert_eq!(store.status().sessions, 12);
+    assert_eq!((store.status().events, store.status().revocations), (10, 2));
+    for number in 1..=6 {
+        let [before, after] = [number, number + 10].map(async |number| session(&*store, at(9), number).await);
+        assert_eq!(before.await.status(), after.await.status(), "{number}");
+    }
+    assert_eq!(store.open_consumer(at(9), &consumer()).await.unwrap(), 7);
+    let duplicate = store.ingest(at(9), conformance::seen(12, "hvf_1")).await.unwrap();
+    assert!(duplicate.duplicate, "digests are there");
+    let used = store.take(at(9), conformance::take_of(11, "code-12"), &conformance::terms()).await;
+    assert!(used.is_err(), "codes are there");
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_else_put_in_its_place_is_not_replaced() {
+    let folder = InFolder::new();
+    let store = mostly_free(&folder).await;
+    fs::rename(folder.path(), folder.path().with_extension("old")).unwrap();
+    fs::write(folder.path(), "somebody else's").unwrap();
+    let refused = store.compact(never()).await.unwrap_err();
+    assert!(refused.to_string().contains("another file has taken"), "{refused}");
+    assert_eq!(fs::read(folder.path()).unwrap(), b"somebody else's");
+    store.start(at(6000), numbered(1)).await.unwrap();
 }
 
 #[tokio::test]
