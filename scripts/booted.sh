@@ -38,10 +38,10 @@ inside() {
   # Before anything else: no mount from here may reach the machine's own namespace.
   mount --make-rprivate /
   mount -t tmpfs -o mode=755 tmpfs /mnt
-  mkdir /mnt/{tree,checkout,work,upper,overlay,machine}
+  mkdir /mnt/{tree,checkout,scratch,upper,overlay,machine}
   mount --bind "$tree" /mnt/tree
   mount --bind . /mnt/checkout
-  mount --bind "$work" /mnt/work
+  mount --bind "$work" /mnt/scratch
   mount -t tmpfs tmpfs /run
   mount -t tmpfs tmpfs /tmp
   # Of this script's group and below alone, and of the newest kind, which the machine may have beside the older one.
@@ -63,8 +63,8 @@ inside() {
     --quiet --settings=no --directory=/mnt/machine --machine=booted --register=no --keep-unit --boot --private-network \
     --link-journal=no --resolv-conf=off --timezone=off \
     --bind-ro=/mnt/checkout/systemd:/checkout/systemd --bind-ro=/mnt/checkout/docs:/checkout/docs \
-    --bind-ro=/mnt/checkout/tests/booted:/checkout/tests/booted --bind-ro=/mnt/work/programs:/checkout/target/release \
-    --bind=/mnt/work/said:/said
+    --bind-ro=/mnt/checkout/tests/booted:/checkout/tests/booted --bind-ro=/mnt/scratch/programs:/checkout/target/release \
+    --bind=/mnt/scratch/said:/said
 }
 
 if [ "${1:-}" = inside ]; then
