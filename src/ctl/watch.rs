@@ -64,14 +64,9 @@ pub(super) fn until_ended(
     interrupted: Exit,
     watch: impl Future<Output = Result<Exit, Failure>>,
 ) -> Result<Exit, Failure> {
-    daemon.run(async {
-        tokio::select! {
-            ended = ending => Ok(match ended {
-                Ended::Interrupted => interrupted,
-                Ended::ReaderGone => Exit::Success,
-            }),
-            outcome = watch => outcome,
-        }
+    until(daemon, ending, watch, |ended| match ended {
+        Ended::Interrupted => Ok(interrupted),
+        Ended::ReaderGone => Ok(Exit::Success),
     })
 }
 
@@ -81,12 +76,22 @@ pub(super) fn until_done(
     ending: Ending<'_>,
     work: impl Future<Output = Result<Exit, Failure>>,
 ) -> Result<Exit, Failure> {
+    until(daemon, ending, work, |ended| match ended {
+        Ended::Interrupted => Ok(Exit::Interrupted),
+        Ended::ReaderGone => Err(reader_gone()),
+    })
+}
+
+/// Runs work until it is over, or is ended from this side, which then says how the process ends.
+fn until(
+    daemon: &Daemon,
+    ending: Ending<'_>,
+    work: impl Future<Output = Result<Exit, Failure>>,
+    when_ended: impl FnOnce(Ended) -> Result<Exit, Failure>,
+) -> Result<Exit, Failure> {
     daemon.run(async {
         tokio::select! {
-            ended = ending => match ended {
-                Ended::Interrupted => Ok(Exit::Interrupted),
-                Ended::ReaderGone => Err(reader_gone()),
-            },
+            ended = ending => when_ended(ended),
             outcome = work => outcome,
         }
     })

@@ -67,7 +67,7 @@ impl Flows {
         Ok(self.tell(self.store.backup(self.now())?, place))
     }
 
-    /// Looks at everything that is durable now. It ends as a backup does.
+    /// Looks at everything that is kept. It ends as a backup does.
     ///
     /// # Errors
     /// Those of a backup.

@@ -21,6 +21,8 @@ use crate::support::{CHECKOUT, CLIENT_ID, Client, SURELY, World, cairld, output,
 const INSIDE: &str = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && \
                       mount --bind \"$1\" /run/systemd/journal && shift && exec \"$@\"";
 
+/// The folder that stands for `/run/systemd/journal`.
+const JOURNAL: &str = "journal";
 const LEFT_OUT: &str = "this machine permits no mount namespace; the journal is left out";
 
 /// An entry, by its fields; a field may be there more than once.
@@ -96,18 +98,24 @@ fn until(socket: &UnixDatagram, words: &str) -> Vec<Entry> {
     }
 }
 
+/// A world whose daemon's journal is this socket.
+async fn with_journal() -> (World, UnixDatagram) {
+    let world = World::new().await;
+    let run = world.path(JOURNAL);
+    fs::create_dir(&run).unwrap();
+    let socket = UnixDatagram::bind(run.join("socket")).unwrap();
+    socket.set_read_timeout(Some(SURELY)).unwrap();
+    (world, socket)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_of_the_journal_have_fields() {
     if !may_mount() {
         println!("{LEFT_OUT}");
         return;
     }
-    let world = World::new().await;
-    let run = world.path("journal");
-    fs::create_dir(&run).unwrap();
-    let socket = UnixDatagram::bind(run.join("socket")).unwrap();
-    socket.set_read_timeout(Some(SURELY)).unwrap();
-    let (daemon, mut stderr) = serve(&world, &run);
+    let (world, socket) = with_journal().await;
+    let (daemon, mut stderr) = serve(&world, &world.path(JOURNAL));
     let began = until(&socket, "serving gRPC on TCP");
     let said = |words: &str| {
         let is_it = |entry: &&Entry| entry.get("MESSAGE").is_some_and(|said| said[0].starts_with(words));
@@ -151,12 +159,8 @@ async fn a_refused_reload_says_in_its_message_what_is_wrong() {
         println!("{LEFT_OUT}");
         return;
     }
-    let world = World::new().await;
-    let run = world.path("journal");
-    fs::create_dir(&run).unwrap();
-    let socket = UnixDatagram::bind(run.join("socket")).unwrap();
-    socket.set_read_timeout(Some(SURELY)).unwrap();
-    let (daemon, _stderr) = serve(&world, &run);
+    let (world, socket) = with_journal().await;
+    let (daemon, _stderr) = serve(&world, &world.path(JOURNAL));
     until(&socket, "serving webhooks");
     let good = fs::read_to_string(world.config()).unwrap();
     let wrong = [
@@ -187,7 +191,7 @@ async fn without_a_journal_the_log_is_json_and_says_so_once() {
     let run = world.path("journal");
     fs::create_dir(&run).unwrap();
     fs::write(world.config(), "nonsense").unwrap();
-    let (mut daemon, mut stderr) = serve(&world, &run);
+    let (mut daemon, mut stderr) = serve(&world, &world.path(JOURNAL));
     assert_eq!(daemon.0.wait().unwrap().code(), Some(78));
     let mut said = String::new();
     stderr.read_to_string(&mut said).unwrap();
