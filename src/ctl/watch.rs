@@ -91,6 +91,8 @@ fn until(
 ) -> Result<Exit, Failure> {
     daemon.run(async {
         tokio::select! {
+            // First, so that a stream with always one more message cannot keep a signal from being heard.
+            biased;
             ended = ending => when_ended(ended),
             outcome = work => outcome,
         }
@@ -151,8 +153,22 @@ fn line(session: &Session) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::future;
+
+    use clap::Parser;
+
+    use super::{super::args::Args, *};
     use crate::api::proto::{Failure as SessionFailure, Reason, SessionStatus};
+
+    #[test]
+    fn who_ends_it_is_heard_before_work_that_is_always_ready() {
+        let daemon = Daemon::new(&Args::parse_from(["cairlctl", "status"])).unwrap();
+        for _ in 0..64 {
+            let exit =
+                until_done(&daemon, &mut future::ready(Ended::Interrupted), async { Ok(Exit::Success) });
+            assert_eq!(exit.unwrap(), Exit::Interrupted);
+        }
+    }
 
     #[test]
     fn each_state_is_one_line() {
