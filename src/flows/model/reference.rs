@@ -29,8 +29,9 @@ const CUT: u64 = 1;
 struct Budget {
     /// The slots, and when they were answered.
     slots: Vec<(Option<Slot>, Option<Moment>)>,
-    /// A 429: when, for how long at least, for how long at most.
-    closed: Option<(Moment, u64, u64)>,
+    /// What the last 429 may have come to: since when nothing is sent, and for how long. One without `Retry-After` closes for
+    /// longer each time, and how often it came is not counted here.
+    closed: Vec<(Moment, u64)>,
 }
 
 /// All that there is.
@@ -68,13 +69,10 @@ impl Budget {
 
     /// Whether a request may be made, and whether it may be refused.
     fn allows(&self, now: Moment, limit: usize) -> (bool, bool) {
-        let closed = self.closed.map(|(since, least, most)| {
-            let Some(age) = age(since, now) else { return (true, true) };
-            (age < least, age < most)
-        });
-        let (is_closed, may_be_closed) = closed.unwrap_or_default();
-        let may_make = self.held(now, WINDOW) < limit && !is_closed;
-        let may_refuse = self.held(now, WINDOW + CUT) >= limit || may_be_closed;
+        let is_closed = |(since, span): &(Moment, u64)| age(*since, now).is_none_or(|age| age < *span);
+        let may_be_open = self.closed.is_empty() || !self.closed.iter().all(is_closed);
+        let may_make = self.held(now, WINDOW) < limit && may_be_open;
+        let may_refuse = self.held(now, WINDOW + CUT) >= limit || self.closed.iter().any(is_closed);
         (may_make, may_refuse)
     }
 
@@ -88,15 +86,36 @@ impl Budget {
             self.slots.retain(|(known, _)| *known != Some(slot));
         }
         if let Some(retry_after) = limited {
-            let told = retry_after.map(|seconds| seconds.clamp(1, 3600) * 1000);
-            let (least, most) = (told.unwrap_or(WINDOW), told.unwrap_or(15 * WINDOW));
-            // Of two closures the longer one counts.
-            let left = |(since, least, most): (Moment, u64, u64)| {
-                let age = age(since, now).unwrap_or(0);
-                (least.saturating_sub(age), most.saturating_sub(age))
+            let spans = match retry_after {
+                Some(seconds) => vec![seconds.clamp(1, 3600) * 1000],
+                None => [1, 2, 4, 8, 15].map(|windows| windows * WINDOW).to_vec(),
             };
-            let (present_least, present_most) = self.closed.map(left).unwrap_or_default();
-            self.closed = Some((now, least.max(present_least), most.max(present_most)));
+            let present = std::mem::take(&mut self.closed);
+            let left = |(since, span): (Moment, u64)| span.saturating_sub(age(since, now).unwrap_or(0));
+            // Of two closures the longer one counts.
+            self.closed = if present.is_empty() {
+                spans.iter().map(|span| (now, *span)).collect()
+            } else {
+                let both = spans.iter().flat_map(|span| present.iter().map(move |present| (span, *present)));
+                both.map(|(span, present)| if left(present) < *span { (now, *span) } else { present })
+                    .collect()
+            };
+        }
+    }
+
+    /// What clocks of another boot measured counts from the restart, but for what lasts longer than they may be wrong.
+    fn restart(&mut self, now: Moment) {
+        let is_of_another = |at: Moment| at.boot.boot != now.boot.boot;
+        for (_, answered) in &mut self.slots {
+            // What was under way counts from the restart, too.
+            if answered.is_none_or(is_of_another) {
+                *answered = Some(now);
+            }
+        }
+        for (since, span) in &mut self.closed {
+            if age(*since, now).is_none() || (is_of_another(*since) && *span <= WINDOW + CUT) {
+                *since = now;
+            }
         }
     }
 }
@@ -105,19 +124,7 @@ impl Reference {
     /// Another run begins.
     pub(super) fn restart(&mut self, run: u64, now: Moment) {
         (self.run, self.latest) = (run, now);
-        for budget in self.budgets.values_mut() {
-            for (_, answered) in &mut budget.slots {
-                // What was under way counts from the restart, and all that another boot has counted.
-                if answered.is_none_or(|at| at.boot.boot != now.boot.boot) {
-                    *answered = Some(now);
-                }
-            }
-            if let Some((since, ..)) = &mut budget.closed
-                && age(*since, now).is_none()
-            {
-                *since = now;
-            }
-        }
+        self.budgets.values_mut().for_each(|budget| budget.restart(now));
     }
 
     /// A fact comes about, or is refused: checks that what was said of it is right, and takes it over.
