@@ -23,8 +23,13 @@ pub(crate) enum Loss {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk(Arc<Shared>);
 
+/// How many more writes and syncs succeed; one that is shared counts those of several disks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fuse(Arc<Mutex<Option<u64>>>);
+
 #[derive(Debug, Default)]
 struct Shared {
+    fuse: Fuse,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -36,8 +41,6 @@ struct State {
     undo: Vec<Undo>,
     /// Which plug is in: one that was pulled reaches the disk no more.
     plug: u64,
-    /// How many more succeed; none for all.
-    left: Option<u64>,
     /// Whether writers are to wait, and whether one does.
     is_held: bool,
     is_waited_for: bool,
@@ -51,42 +54,84 @@ enum Undo {
     Resized { length: usize, tail: Vec<u8> },
 }
 
+impl Fuse {
+    /// Lets so many writes and syncs succeed, and no more.
+    pub(crate) fn fail_after(&self, operations: u64) {
+        *self.lock() = Some(operations);
+    }
+
+    /// Lets all succeed again.
+    pub(crate) fn mend(&self) {
+        *self.lock() = None;
+    }
+
+    /// Whether one has failed, or would fail now.
+    pub(crate) fn fails(&self) -> bool {
+        *self.lock() == Some(0)
+    }
+
+    /// Begins a write or a sync, if there is one left.
+    pub(crate) fn begin(&self) -> io::Result<()> {
+        match &mut *self.lock() {
+            Some(0) => Err(io::ErrorKind::StorageFull.into()),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Disk {
+    /// A disk that holds those bytes, and fails with others.
+    pub(crate) fn holding(bytes: Vec<u8>, fuse: Fuse) -> Self {
+        let state = Mutex::new(State { bytes, ..State::default() });
+        Self(Arc::new(Shared { fuse, state, changed: Condvar::new() }))
+    }
+
     /// Another disk with the same on it.
     pub(crate) fn copy(&self) -> Self {
-        let disk = Self::default();
-        disk.lock().bytes.clone_from(&self.lock().bytes);
-        disk
+        Self::holding(self.bytes(), Fuse::default())
+    }
+
+    /// What is on it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.lock().bytes.clone()
     }
 
     /// Makes it ready to be opened; whoever had it open has lost it.
     pub(crate) fn plug(&self) -> Plug {
         let mut state = self.lock();
         state.plug += 1;
-        (state.left, state.lies) = (None, false);
         Plug { disk: self.clone(), number: state.plug }
     }
 
     /// Lets so many writes and syncs succeed, and no more.
     pub(crate) fn fail_after(&self, operations: u64) {
-        self.lock().left = Some(operations);
+        self.0.fuse.fail_after(operations);
     }
 
     /// Lets all succeed again.
     pub(crate) fn mend(&self) {
-        self.lock().left = None;
+        self.0.fuse.mend();
     }
 
     /// Whether it has failed, or would fail now.
     pub(crate) fn fails(&self) -> bool {
-        self.lock().left == Some(0)
+        self.0.fuse.fails()
     }
 
-    /// Ends it for whoever has it open, as a kill or a power cut does.
+    /// Ends it for whoever has it open, as a kill or a power cut does; whoever opens it then finds it well.
     pub(crate) fn pull(&self, loss: Loss) {
+        self.mend();
         let mut state = self.lock();
         state.plug += 1;
-        state.is_held = false;
+        (state.is_held, state.lies) = (false, false);
         let undo = std::mem::take(&mut state.undo);
         let mut coin = fastrand::Rng::with_seed(if let Loss::Some(seed) = loss { seed } else { 0 });
         for undo in undo.into_iter().rev() {
@@ -145,18 +190,6 @@ impl State {
         }
     }
 
-    /// Begins a write or a sync, if there is one left.
-    fn begin(&mut self) -> Result<(), io::Error> {
-        match &mut self.left {
-            Some(0) => Err(io::ErrorKind::StorageFull.into()),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
     fn write(&mut self, offset: usize, data: &[u8]) {
         let before = self.bytes[offset..offset + data.len()].to_vec();
         self.bytes[offset..offset + data.len()].copy_from_slice(data);
@@ -194,7 +227,7 @@ impl StorageBackend for Plug {
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let mut state = self.state()?;
-        state.begin()?;
+        self.disk.0.fuse.begin()?;
         let length = state.bytes.len();
         let tail = state.bytes.get(len..).unwrap_or_default().to_vec();
         state.bytes.resize(len, 0);
@@ -204,7 +237,7 @@ impl StorageBackend for Plug {
 
     fn sync_data(&self) -> Result<(), io::Error> {
         let mut state = self.state()?;
-        state.begin()?;
+        self.disk.0.fuse.begin()?;
         if !state.lies {
             state.undo.clear();
         }
@@ -222,10 +255,9 @@ impl StorageBackend for Plug {
         state.is_waited_for = false;
         drop(state);
         let mut state = self.state()?;
-        let is_cut = state.left == Some(0);
-        let begun = state.begin();
+        let begun = self.disk.0.fuse.begin();
         // Of the write that the disk fails in, half may have arrived.
-        let arrived = if is_cut { data.len() / 2 } else { data.len() };
+        let arrived = if begun.is_err() { data.len() / 2 } else { data.len() };
         state.write(offset, &data[..arrived]);
         begun
     }

@@ -8,6 +8,7 @@ mod current;
 #[cfg(test)]
 mod cuts;
 mod events;
+mod file_system;
 mod inbox;
 mod keys;
 mod latest;
@@ -26,7 +27,6 @@ mod watches;
 mod writer;
 
 use std::{
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -40,10 +40,10 @@ pub use self::open::{OpenError, Opening, Settings};
 pub(super) use self::sessions::new_row;
 use self::{
     budgets::budget_key,
-    care::free_bytes,
     current::Current,
+    file_system::{FileId, FileSystem, Home, HostFileSystem},
     latest::Latest,
-    open::{FileId, Opened},
+    open::Opened,
     sessions::{Query, TakeBudget},
     sweep::Progress,
     tables::{COUNTS_TABLE, PROVIDER_SESSIONS_TABLE, REVOCATIONS_TABLE, SESSIONS_TABLE},
@@ -72,14 +72,12 @@ pub struct RedbStore {
     newest: Timestamp,
     /// Of the places of its inboxes.
     epoch: u32,
+    /// Where it lies; none for a store in memory.
+    home: Option<Home>,
     /// Which file it is; none in memory.
     file: Mutex<Option<FileId>>,
     /// The latest time that anything was read or written at.
     latest: Arc<Latest>,
-    /// The file; none for a store in memory.
-    path: Option<PathBuf>,
-    /// Memory for cached pages, bytes.
-    cache_bytes: usize,
     /// How far the sweep has come.
     sweep: Mutex<Progress>,
     /// The digest up to which those that are of no use any more have been looked for.
@@ -105,9 +103,21 @@ impl RedbStore {
         now: Moment,
         tell: impl Fn(Opening) + Clone + 'static,
     ) -> Result<Self, OpenError> {
-        let (retention, cache_bytes) = (settings.retention, settings.cache_bytes);
-        let (opened, path) = open::open_file(settings, run, now, tell)?;
-        Ok(Self { cache_bytes, ..Self::assemble(opened, run, retention, Some(path))? })
+        Self::open_in(Arc::new(HostFileSystem), settings, run, now, tell)
+    }
+
+    /// [`RedbStore::open_telling`] in a file system.
+    fn open_in(
+        files: Arc<dyn FileSystem>,
+        settings: Settings,
+        run: RunId,
+        now: Moment,
+        tell: impl Fn(Opening) + Clone + 'static,
+    ) -> Result<Self, OpenError> {
+        let Settings { path, cache_bytes, retention, keys } = settings;
+        let home = Home { files, path, cache_bytes };
+        let opened = open::open_file(&home, keys, run, now, tell)?;
+        Self::assemble(opened, run, retention, Some(home))
     }
 
     /// [`RedbStore::open`] on another place to keep bytes.
@@ -126,12 +136,12 @@ impl RedbStore {
         opened: Opened,
         run: RunId,
         retention: Duration,
-        path: Option<PathBuf>,
+        home: Option<Home>,
     ) -> Result<Self, OpenError> {
         let Opened { database, codec, newest, epoch, file } = opened;
         let database = Arc::new(Current::new(database));
         let writer = Writer::start(Arc::clone(&database)).map_err(|error| OpenError::Io {
-            path: path.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+            path: home.as_ref().map(|home| home.path.display().to_string()).unwrap_or_default(),
             what: format!("the writer thread does not start: {error}"),
         })?;
         Ok(Self {
@@ -142,10 +152,9 @@ impl RedbStore {
             retention,
             newest,
             epoch,
+            home,
             file: Mutex::new(file),
             latest: Arc::default(),
-            path,
-            cache_bytes: 0,
             sweep: Mutex::default(),
             digests: Mutex::default(),
         })
@@ -374,13 +383,12 @@ impl Store for RedbStore {
         let counted = count();
         let unreadable = counted.as_ref().err().map(ToString::to_string);
         let (sessions, by_status, events, revocations) = counted.unwrap_or_default();
-        let bytes =
-            self.path.as_ref().and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len());
+        let size = |home: &Home| home.files.look(&home.path).ok().map(|(_, length)| length);
         StoreStatus {
             backend: "redb",
             unwritable: self.writer.latch().reason().map(str::to_owned).or(unreadable),
-            bytes,
-            free_bytes: self.path.as_ref().and_then(|path| free_bytes(path)),
+            bytes: self.home.as_ref().and_then(size).unwrap_or_default(),
+            free_bytes: self.home.as_ref().and_then(|home| home.files.free_bytes(&home.path)),
             waiting: self.writer.waiting() as u64,
             sessions,
             by_status,
@@ -400,7 +408,7 @@ impl Store for RedbStore {
 
     async fn ended(&self) -> String {
         self.writer.ended().await;
-        let path = self.path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default();
+        let path = self.home.as_ref().map(|home| format!("{}: ", home.path.display())).unwrap_or_default();
         match self.writer.latch().reason() {
             Some(why) => format!("{path}a write failed ({why}); make room on its disk, or mend it"),
             None => format!("{path}the writer thread has ended"),

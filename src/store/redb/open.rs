@@ -1,15 +1,8 @@
 //! Opening the file: whose it is, which form it has, and whether the keys fit.
 
-use std::{
-    fs::OpenOptions,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableError, TableHandle,
-    backends::FileBackend,
-};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableError, TableHandle};
 
 use super::{
     super::{
@@ -19,6 +12,7 @@ use super::{
         seal::{IndexKey, KeyRing, Place, SealError},
     },
     budgets, care,
+    file_system::{FileId, Home},
     keys::{self, INDEX_KEY_ROW, InUse, KEYS_ROW},
     tables::{COUNTS_TABLE, META_TABLE, SESSIONS_TABLE, Tables},
 };
@@ -125,56 +119,44 @@ pub(super) struct Opened {
     pub(super) file: Option<FileId>,
 }
 
-/// Which file this is, whatever it is called by then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId(u64, u64);
-
-impl From<std::fs::Metadata> for FileId {
-    fn from(metadata: std::fs::Metadata) -> Self {
-        Self(metadata.dev(), metadata.ino())
-    }
-}
-
 /// Opens the file.
 pub(super) fn open_file(
-    settings: Settings,
+    home: &Home,
+    keys: KeyRing,
     run: RunId,
     now: Moment,
     tell: impl Fn(Opening) + Clone + 'static,
-) -> Result<(Opened, PathBuf), OpenError> {
-    let Settings { path, cache_bytes, keys, .. } = settings;
+) -> Result<Opened, OpenError> {
+    let Home { files, path, cache_bytes } = home;
     let shown = path.display().to_string();
-    let found = path.metadata().ok().map(|metadata| metadata.len());
+    let found = files.look(path).ok().map(|(_, length)| length);
     match found {
         None => tracing::warn!(path = %shown, "there is no store yet; a new one is made"),
         Some(0) => return Err(OpenError::Damaged { path: shown, what: "an empty file".to_owned() }),
         Some(_) => {}
     }
     let io = |error: std::io::Error| OpenError::Io { path: shown.clone(), what: error.to_string() };
-    if found.is_some() && care::is_backup(&path).map_err(io)? {
-        return Ok((care::restore(&path, keys, cache_bytes, (now, run), tell)?, path));
+    if found.is_some() && care::is_backup(home).map_err(io)? {
+        return care::restore(home, keys, (now, run), tell);
     }
-    // What is secret in it is sealed; who uses the daemon, and when, is nobody else's business either.
-    let mut private = OpenOptions::new();
-    private.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = private.open(&path).map_err(io)?;
-    let own = FileId::from(file.metadata().map_err(io)?);
-    let mut builder = builder(cache_bytes);
+    let mut builder = builder(*cache_bytes);
     let repairing = tell.clone();
     builder.set_repair_callback(move |repair| {
         repairing(Opening::Repairing { percent: percent(repair.progress()) })
     });
-    let opened = FileBackend::new(file).and_then(|file| builder.create_with_backend(file));
-    let database = opened.map_err(|error| explain(&shown, error))?;
+    let (database, own) = files.open(path, &builder).map_err(|error| explain(&shown, error))?;
     // Whoever had it before may have put another in its place just now.
-    if FileId::from(path.metadata().map_err(io)?) != own {
+    if files.look(path).map_err(io)?.0 != own {
         return Err(OpenError::InUse { path: shown });
     }
     let opened = prepare(database, keys, now, &shown, tell)?;
-    if let Err(error) = care::clean_up(&path) {
+    // What is acknowledged from here on must not go with the name of its file, which this run may have made, or one before it
+    // that was killed at this very place.
+    files.sync_names(path).map_err(io)?;
+    if let Err(error) = care::clean_up(home) {
         tracing::warn!(path = shown, %error, "what a compaction or a restore left behind cannot be removed");
     }
-    Ok((Opened { file: Some(own), ..opened }, path))
+    Ok(Opened { file: Some(own), ..opened })
 }
 
 /// Opens another place to keep bytes, for tests that make it fail.
@@ -202,16 +184,16 @@ pub(super) fn builder(cache_bytes: usize) -> Builder {
 }
 
 fn explain(path: &str, error: DatabaseError) -> OpenError {
-    let (path, what) = (path.to_owned(), error.to_string());
-    if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
-        return OpenError::InUse { path };
+    let path = path.to_owned();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path },
+        DatabaseError::Storage(redb::StorageError::Io(error))
+            if error.kind() != std::io::ErrorKind::InvalidData =>
+        {
+            OpenError::Io { path, what: error.to_string() }
+        }
+        error => OpenError::Damaged { path, what: error.to_string() },
     }
-    if let DatabaseError::Storage(redb::StorageError::Io(error)) = error
-        && error.kind() != std::io::ErrorKind::InvalidData
-    {
-        return OpenError::Io { path, what };
-    }
-    OpenError::Damaged { path, what }
 }
 
 pub(super) fn prepare(

@@ -78,8 +78,8 @@ impl Backup {
                     self.stage = Stage::Over;
                     return Ok(Some(self.end()));
                 };
-                let rows = every::read_on(&self.transaction, name, after.as_deref(), PIECE_BYTES)
-                    .map_err(unreadable)?;
+                let part = every::read_on(&self.transaction, name, after.as_deref(), PIECE_BYTES);
+                let rows = part.map_err(unreadable)?.rows;
                 let Some((last, _)) = rows.last() else {
                     self.stage = Stage::Rows(*table + 1, None);
                     return self.next();

@@ -1,22 +1,25 @@
 //! A new file beside the store's, which takes its place when it is done, or goes.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use redb::{Database, WriteTransaction, backends::FileBackend};
+use redb::{Database, WriteTransaction};
 
 use super::{
-    super::open::{FileId, builder},
+    super::{
+        file_system::{FileId, FileSystem, Home},
+        open::builder,
+    },
     every,
 };
 
 /// The file. Dropped before it has taken its place, it is removed.
 #[derive(Debug)]
 pub(super) struct Beside {
+    files: Arc<dyn FileSystem>,
     path: PathBuf,
     place: PathBuf,
     /// Room that it leaves alone, bytes: whoever else writes there must not find the disk full because of it.
@@ -65,38 +68,24 @@ pub(super) type Rows = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 impl Beside {
     /// Makes it. What an earlier one of that kind has left behind is removed first.
-    pub(super) fn create(
-        place: &Path,
-        kind: &str,
-        cache_bytes: usize,
-        left_alone: u64,
-    ) -> Result<(Self, Database), CopyError> {
+    pub(super) fn create(home: &Home, kind: &str, left_alone: u64) -> Result<(Self, Database), CopyError> {
+        let files = Arc::clone(&home.files);
         // Where a link stands in its place, the file that it leads to is meant.
-        let place = place.canonicalize()?;
+        let place = files.resolve(&home.path)?;
         let path = named(&place, kind);
-        // Whoever works on it has it locked, as redb locks what it opens.
-        if let Ok(left) = File::open(&path)
-            && let Err(TryLockError::WouldBlock) = left.try_lock()
-        {
-            return Err(redb::Error::DatabaseAlreadyOpen.into());
-        }
-        remove(&path)?;
-        // Its owner's alone, like the store.
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        let opened = FileBackend::new(file).and_then(|file| builder(cache_bytes).create_with_backend(file));
-        let database = opened.map_err(redb::Error::from)?;
-        Ok((Self { path, place, left_alone, is_to_go: true }, database))
+        let database = files.create(&path, &builder(home.cache_bytes)).map_err(redb::Error::from)?;
+        Ok((Self { files, path, place, left_alone, is_to_go: true }, database))
     }
 
     /// Removes what a copy of that kind left behind that was cut off.
-    pub(super) fn clean_up(place: &Path, kind: &str) -> io::Result<()> {
-        remove(&named(&place.canonicalize()?, kind))
+    pub(super) fn clean_up(home: &Home, kind: &str) -> io::Result<()> {
+        home.files.remove(&named(&home.files.resolve(&home.path)?, kind))
     }
 
     /// Fails while there is still room, when so many more rows, of so many bytes, would leave too little.
     pub(super) fn has_room_for(&self, rows: usize, bytes: usize) -> Result<(), CopyError> {
         let needed = (rows as u64 * PAGES).saturating_add(bytes as u64 * 2);
-        match free_bytes(&self.path) {
+        match self.files.free_bytes(&self.path) {
             Some(free) if free < self.left_alone.saturating_add(needed) => Err(CopyError::NoRoom { free }),
             Some(_) | None => Ok(()),
         }
@@ -104,26 +93,18 @@ impl Beside {
 
     /// Takes the place of the other file, if that is still there: its name, at once. An error leaves all as it was.
     pub(super) fn take_place(&mut self, of: FileId) -> Result<FileId, CopyError> {
-        if FileId::from(fs::metadata(&self.place)?) != of {
+        if self.files.look(&self.place)?.0 != of {
             return Err(CopyError::Replaced);
         }
-        let own = fs::metadata(&self.path)?.into();
-        fs::rename(&self.path, &self.place)?;
+        let (own, _) = self.files.look(&self.path)?;
+        self.files.rename(&self.path, &self.place)?;
         self.is_to_go = false;
         Ok(own)
     }
 
     /// Makes the name durable: before that, a power failure may bring the other file back.
     pub(super) fn sync_name(&self) -> io::Result<()> {
-        let folder = self.place.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+        self.files.sync_names(&self.place)
     }
 }
 
@@ -137,7 +118,7 @@ impl Drop for Beside {
     fn drop(&mut self) {
         if self.is_to_go {
             // Where it cannot be removed now, it is before the next one is made.
-            let _ = remove(&self.path);
+            let _ = self.files.remove(&self.path);
         }
     }
 }
@@ -145,10 +126,4 @@ impl Drop for Beside {
 /// Puts rows into a table.
 pub(super) fn put(transaction: &WriteTransaction, table: &str, rows: &Rows) -> Result<(), CopyError> {
     if every::put(transaction, table, rows)? { Ok(()) } else { Err(CopyError::Misfit(table.to_owned())) }
-}
-
-/// Room that is left in the file system of a file for who is not root.
-pub(in crate::store::redb) fn free_bytes(path: &Path) -> Option<u64> {
-    let system = rustix::fs::statvfs(path).ok()?;
-    system.f_bavail.checked_mul(system.f_frsize)
 }

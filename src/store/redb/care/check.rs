@@ -16,7 +16,7 @@ use super::{
         unreadable,
     },
     bites::bites,
-    every,
+    every::{self, Part},
 };
 use crate::{
     domain::{ClientName, Moment, SESSION_LIFE, Session, SessionId, Timestamp, millis},
@@ -98,11 +98,11 @@ impl Check {
         let database = self.current.get();
         let transaction = database.begin_read().map_err(unreadable)?;
         let mut problems = Vec::new();
-        let rows = match every::read_on(&transaction, name, after.as_deref(), BITE_BYTES) {
-            Ok(rows) => rows,
+        let Part { rows, is_last } = match every::read_on(&transaction, name, after.as_deref(), BITE_BYTES) {
+            Ok(part) => part,
             Err(error @ redb::Error::Corrupted(_)) => {
                 problems.push(format!("{name}: {error}; the rest of the table cannot be read"));
-                Vec::new()
+                Part { rows: Vec::new(), is_last: true }
             }
             Err(error) => return Err(unreadable(error)),
         };
@@ -114,7 +114,7 @@ impl Check {
             }
         }
         self.total = self.total.max(self.checked);
-        self.place = Some(match rows.into_iter().last() {
+        self.place = Some(match rows.into_iter().last().filter(|_| !is_last) {
             Some((last, _)) => (table, Some(last)),
             None => (table + 1, None),
         });
@@ -227,7 +227,7 @@ fn miscounted(transaction: &ReadTransaction) -> Result<Vec<String>, StoreError> 
     }
     let counted = every::read_on(transaction, SESSION_COUNTS, None, usize::MAX).map_err(unreadable)?;
     let counted: BTreeMap<_, _> =
-        counted.into_iter().map(|(row, count)| (row, <u64 as Value>::from_bytes(&count))).collect();
+        counted.rows.into_iter().map(|(row, count)| (row, <u64 as Value>::from_bytes(&count))).collect();
     let rows = there.keys().chain(counted.keys().filter(|row| !there.contains_key(*row)));
     let wrong = rows.filter_map(|row| {
         let of = |counts: &BTreeMap<Vec<u8>, u64>| counts.get(row).copied().unwrap_or_default();

@@ -7,7 +7,6 @@
 //! Until then nothing has changed.
 
 use std::{
-    path::Path,
     sync::{Arc, PoisonError},
     thread,
 };
@@ -18,7 +17,7 @@ use super::{
     super::{
         RedbStore,
         current::{Current, Pinned},
-        open::FileId,
+        file_system::{FileId, Home},
         tables::Tables,
         touched::Touched,
         writer::{Desk, Writer},
@@ -60,13 +59,13 @@ impl<E: Into<CopyError>> From<E> for Abandoned {
 }
 
 impl Copy {
-    /// Copies all rows, each as it is when its turn comes: what is written meanwhile is copied again. What is counted comes at
-    /// the very end.
+    /// Copies all rows, each as it is when its turn comes. A table ends where it ends when that is reached: what comes behind it
+    /// later, as sessions do without end, is written meanwhile, and so is copied again. What is counted comes at the very end.
     fn all(&self, current: &Current) -> Result<(), Abandoned> {
         for table in every::names().into_iter().filter(|table| *table != SESSION_COUNTS) {
-            let mut after = None;
-            loop {
-                let rows = {
+            let (mut after, mut is_over) = (None, false);
+            while !is_over {
+                let part = {
                     let database = current.get();
                     every::read_on(
                         &database.begin_read().map_err(redb::Error::from)?,
@@ -75,12 +74,12 @@ impl Copy {
                         BATCH,
                     )?
                 };
-                let Some((last, _)) = rows.last() else { break };
-                after = Some(last.clone());
-                let bytes = rows.iter().map(|(key, value)| key.len() + value.len()).sum();
+                is_over = part.is_last;
+                after = part.rows.last().map(|(key, _)| key.clone());
+                let bytes = part.rows.iter().map(|(key, value)| key.len() + value.len()).sum();
                 // They come in their order, so that pages are filled one after the other.
                 self.has_room_for(0, bytes)?;
-                let rows = rows.into_iter().map(|(key, value)| (key, Some(value))).collect();
+                let rows = part.rows.into_iter().map(|(key, value)| (key, Some(value))).collect();
                 self.write(&[(table, rows)])?;
             }
         }
@@ -140,7 +139,7 @@ impl Copy {
             beside::put(&transaction, table, &rows?)?;
         }
         let counts = every::read_on(snapshot, SESSION_COUNTS, None, usize::MAX)?;
-        let counts = counts.into_iter().map(|(row, count)| (row, Some(count))).collect();
+        let counts = counts.rows.into_iter().map(|(row, count)| (row, Some(count))).collect();
         beside::put(&transaction, SESSION_COUNTS, &counts)?;
         Ok(transaction.commit().map_err(redb::Error::from)?)
     }
@@ -187,10 +186,10 @@ impl Desk {
 /// Compacts the file of a store.
 pub(super) async fn compact(
     store: &RedbStore,
-    path: &Path,
+    home: &Home,
     is_stopping: Box<dyn Fn() -> bool + Send + Sync>,
 ) -> Result<Compacted, CompactError> {
-    let shown = path.display().to_string();
+    let shown = home.path.display().to_string();
     let explain = |abandoned| match abandoned {
         Abandoned::Copy(CopyError::NoRoom { free }) => CompactError::NoRoom { path: shown.clone(), free },
         Abandoned::Copy(error @ (CopyError::Misfit(_) | CopyError::Replaced | CopyError::Database(_))) => {
@@ -198,14 +197,14 @@ pub(super) async fn compact(
         }
         Abandoned::Stopped => CompactError::Stopped,
     };
-    let size = || path.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+    let size = || home.files.look(&home.path).map(|(_, length)| length).unwrap_or_default();
     let (before, file) = (size(), *store.file.lock().unwrap_or_else(PoisonError::into_inner));
     let Some(of) = file else { return Ok(Compacted::default()) };
-    let (place, cache_bytes) = (path.to_owned(), store.cache_bytes);
     drop(store.writer.between(Desk::note).await?);
+    let home_of_copy = home.clone();
     let current = Arc::clone(&store.database);
     let made = blocking(move || {
-        let (beside, database) = Beside::create(&place, KIND, cache_bytes, LEFT_ALONE)?;
+        let (beside, database) = Beside::create(&home_of_copy, KIND, LEFT_ALONE)?;
         let copy = Copy { beside, database, is_stopping };
         copy.all(&current).map(|()| copy)
     })

@@ -69,20 +69,27 @@ pub(super) fn count(transaction: &ReadTransaction) -> Result<u64, redb::Error> {
     Ok(all)
 }
 
-/// Rows of a table behind a key, in their order, until they are so many bytes; none at its end.
+/// Some rows of a table.
+pub(super) struct Part {
+    pub(super) rows: Vec<Row>,
+    /// Whether the table ended with them. Whoever reads on until none are left would never end where some come without end.
+    pub(super) is_last: bool,
+}
+
+/// Rows of a table behind a key, in their order, until they are so many bytes.
 pub(super) fn read_on(
     transaction: &ReadTransaction,
     name: &str,
     after: Option<&[u8]>,
     bytes: usize,
-) -> Result<Vec<Row>, redb::Error> {
+) -> Result<Part, redb::Error> {
     struct ReadOn<'a>(&'a ReadTransaction, Option<&'a [u8]>, usize);
     impl OnTable for ReadOn<'_> {
-        type Answer = Vec<Row>;
+        type Answer = Part;
         fn on<K: Key + 'static, V: Value + 'static>(
             self,
             table: TableDefinition<'static, K, V>,
-        ) -> Result<Vec<Row>, redb::Error> {
+        ) -> Result<Part, redb::Error> {
             let Self(transaction, after, enough) = self;
             let table = transaction.open_table(table)?;
             let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(K::from_bytes(key)));
@@ -94,13 +101,14 @@ pub(super) fn read_on(
                 bytes += row.0.len() + row.1.len();
                 rows.push(row);
                 if bytes >= enough {
-                    break;
+                    return Ok(Part { rows, is_last: false });
                 }
             }
-            Ok(rows)
+            Ok(Part { rows, is_last: true })
         }
     }
-    Ok(on_table(name, ReadOn(transaction, after, bytes))?.unwrap_or_default())
+    let nothing = Part { rows: Vec::new(), is_last: true };
+    Ok(on_table(name, ReadOn(transaction, after, bytes))?.unwrap_or(nothing))
 }
 
 /// A row of a table.

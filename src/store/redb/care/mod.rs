@@ -8,28 +8,25 @@ mod compact;
 mod every;
 mod restore;
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 #[cfg(test)]
 pub(super) use self::every::names;
+pub(super) use self::restore::{is_backup, restore};
 use self::{backup::Backup, beside::Beside, check::Check};
-pub(super) use self::{
-    beside::free_bytes,
-    restore::{is_backup, restore},
-};
-use super::RedbStore;
+use super::{RedbStore, file_system::Home};
 use crate::{
     domain::Moment,
     store::{BackupPiece, Care, Checked, CompactError, Compacted, StoreError},
 };
 
 /// Removes what a compaction or a restore left behind that was cut off: it is of no use to anybody.
-pub(super) fn clean_up(path: &Path) -> io::Result<()> {
-    Beside::clean_up(path, compact::KIND)?;
-    Beside::clean_up(path, restore::KIND)
+pub(super) fn clean_up(home: &Home) -> io::Result<()> {
+    Beside::clean_up(home, compact::KIND)?;
+    Beside::clean_up(home, restore::KIND)
 }
 
 #[async_trait]
@@ -46,8 +43,8 @@ impl Care for RedbStore {
         &self,
         is_stopping: Box<dyn Fn() -> bool + Send + Sync>,
     ) -> Result<Compacted, CompactError> {
-        match &self.path {
-            Some(path) => compact::compact(self, path, is_stopping).await,
+        match &self.home {
+            Some(home) => compact::compact(self, home, is_stopping).await,
             None => Ok(Compacted::default()),
         }
     }

@@ -4,10 +4,8 @@
 //! own. Cut off before that, it begins anew.
 
 use std::{
-    fs::File,
     io::{self, BufReader, Read},
     ops::Bound,
-    path::Path,
 };
 
 use prost::Message;
@@ -18,7 +16,8 @@ use subtle::ConstantTimeEq;
 use super::{
     super::{
         budgets,
-        open::{self, EPOCH_ROW, FileId, OpenError, Opened, Opening},
+        file_system::Home,
+        open::{self, EPOCH_ROW, OpenError, Opened, Opening},
         revocations::put_revocation,
         sessions::{forget_state, log_damage},
         tables::{Change, OperationError, Outcome, Tables, database, put_session},
@@ -48,21 +47,20 @@ const BATCH: u64 = 8 << 20;
 const ENDED_AT_ONCE: usize = 4096;
 
 /// Whether a file is a backup, of this version or another.
-pub(in crate::store::redb) fn is_backup(path: &Path) -> io::Result<bool> {
+pub(in crate::store::redb) fn is_backup(home: &Home) -> io::Result<bool> {
     let mut start = Vec::new();
-    File::open(path)?.take(BACKUP_OF_ANY_VERSION.len() as u64).read_to_end(&mut start)?;
+    home.files.read(&home.path)?.take(BACKUP_OF_ANY_VERSION.len() as u64).read_to_end(&mut start)?;
     Ok(start == BACKUP_OF_ANY_VERSION)
 }
 
 /// Makes a store of the backup that stands in its place, for a run that begins now.
 pub(in crate::store::redb) fn restore(
-    path: &Path,
+    home: &Home,
     keys: KeyRing,
-    cache_bytes: usize,
     (now, run): (Moment, RunId),
     tell: impl Fn(Opening),
 ) -> Result<Opened, OpenError> {
-    let shown = path.display().to_string();
+    let shown = home.path.display().to_string();
     let io = |error: &dyn ToString| OpenError::Io { path: shown.clone(), what: error.to_string() };
     let bad = |what: &str| OpenError::BadBackup { path: shown.clone(), what: what.to_owned() };
     let explain = |error| match error {
@@ -73,10 +71,10 @@ pub(in crate::store::redb) fn restore(
         }
         RestoreError::Copy(error) => io(&error),
     };
-    let backup = FileId::from(path.metadata().map_err(|error| io(&error))?);
-    let created = Beside::create(path, KIND, cache_bytes, LEFT_ALONE);
+    let (backup, _) = home.files.look(&home.path).map_err(|error| io(&error))?;
+    let created = Beside::create(home, KIND, LEFT_ALONE);
     let (mut beside, database) = created.map_err(|error| explain(error.into()))?;
-    let read = read_all(path, &beside, &database, &tell).map_err(explain)?;
+    let read = read_all(home, &beside, &database, &tell).map_err(explain)?;
     let mut opened = open::prepare(database, keys, now, &shown, &tell)?;
     let is_ours = backup::hash(&opened.codec, &read.digest).ct_eq(&read.hash);
     if !bool::from(is_ours) {
@@ -132,13 +130,13 @@ struct Said {
 
 /// Reads a backup into the new file: all of it, or an error.
 fn read_all(
-    path: &Path,
+    home: &Home,
     beside: &Beside,
     database: &Database,
     tell: &impl Fn(Opening),
 ) -> Result<Said, RestoreError> {
-    let file = File::open(path)?;
-    let size = file.metadata()?.len();
+    let (_, size) = home.files.look(&home.path)?;
+    let file = home.files.read(&home.path)?;
     let mut reader = Pieces { file: BufReader::new(file), digest: Sha256::new(), read: 0 };
     if reader.bytes(BACKUP_MAGIC.len())? != BACKUP_MAGIC {
         return Err(bad("it is of another version of cairld"));

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// All pieces of a backup, one behind the other.
-pub(super) async fn bytes_of(store: &dyn Store, now: Moment) -> Vec<u8> {
+pub(in crate::store::redb) async fn bytes_of(store: &dyn Store, now: Moment) -> Vec<u8> {
     let pieces: Vec<_> = store.backup(now).unwrap().collect().await;
     pieces.into_iter().flat_map(|piece| piece.unwrap().bytes).collect()
 }
@@ -24,7 +24,7 @@ pub(super) async fn problems(store: &dyn Store) -> Vec<String> {
     problems_at(store, at(10)).await
 }
 
-pub(super) async fn problems_at(store: &dyn Store, now: Moment) -> Vec<String> {
+pub(in crate::store::redb) async fn problems_at(store: &dyn Store, now: Moment) -> Vec<String> {
     let parts: Vec<_> = store.check(now).unwrap().collect().await;
     let last = parts.last().unwrap().as_ref().unwrap();
     assert_eq!(last.checked, last.total, "it looks at everything");
@@ -32,7 +32,7 @@ pub(super) async fn problems_at(store: &dyn Store, now: Moment) -> Vec<String> {
 }
 
 /// A session in each place, events with a consumer, and budgets in use: everything that is ever written.
-pub(super) async fn varied(store: &Arc<dyn Store>) {
+pub(in crate::store::redb) async fn varied(store: &Arc<dyn Store>) {
     varied_from(store, 0).await;
 }
 

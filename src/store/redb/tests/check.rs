@@ -1,11 +1,13 @@
 //! Looks at everything: what is sound is found sound, and what is not is named.
 
+use futures_util::StreamExt;
 use redb::ReadableTable;
 
 use super::{
     backup::{id, problems, problems_at, varied},
     *,
 };
+use crate::store::Care;
 
 fn change(folder: &InFolder, change: impl FnOnce(&redb::WriteTransaction)) {
     let database = Database::open(folder.path()).unwrap();
@@ -42,6 +44,20 @@ async fn every_table_that_can_be_damaged_is_looked_at() {
         let found = found(&folder).await;
         assert_eq!(found.len(), rows, "{table}: {found:?}");
         assert!(found.iter().all(|line| line.starts_with(&format!("{table} "))), "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_ends_however_many_sessions_begin_meanwhile() {
+    let folder = sound().await;
+    let store = folder.try_open(&[1]).unwrap();
+    let mut parts = store.check(at(10)).unwrap();
+    let mut looks = 0;
+    while let Some(part) = parts.next().await {
+        assert_eq!(part.unwrap().problems, [""; 0]);
+        looks += 1;
+        assert!(looks <= care::names().len() + 1, "each table is small");
+        store.start(at(10), new_session(10, 100 + u8::try_from(looks).unwrap())).await.unwrap();
     }
 }
 

@@ -8,7 +8,11 @@ mod counts;
 mod keys;
 mod rotate;
 
+use std::path::PathBuf;
+
 use redb::{Database, TableDefinition};
+
+pub(super) use self::backup::{bytes_of, problems_at, varied};
 
 use super::*;
 use crate::store::{

@@ -1,20 +1,9 @@
-//! Cut off at every write and every sync, twice in a row too: what was acknowledged is there, and nothing is half done.
-//!
-//! A scenario is a list of facts, each one call of the store. Each of its writes and syncs is cut in turn, by a kill, by
-//! a power cut that loses all that was not synced, and by some that lose a part of it. The file is opened again, and says
-//! what it says without the fact, or what it says with it; where the fact was acknowledged, the latter. Opening it again
-//! is cut in the same way before.
-//!
-//! A migration, or a compaction, is one more [`Fact`] once there is one.
+//! Facts, each one call of the store: it says what it says without the fact, or what it says with it; where the fact was
+//! acknowledged, the latter. A migration is one more [`Fact`] once there is one.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::BoxFuture;
-use redb::{ReadableDatabase, ReadableTable, TableHandle};
 
 use super::*;
 use crate::{
@@ -23,12 +12,8 @@ use crate::{
         WebhookSecret, token_verdict,
     },
     store::{
-        Consumer, EventFilter, EventLimits, Inbox, KeyRing, MasterKey, NewEvent, NewSession, TrimTerms,
-        Trimmed,
-        conformance::{
-            RETENTION, at, claims, client, hint, new_session, run, state, take_of, terms, token, viewer,
-        },
-        disk::{Disk, Loss},
+        Consumer, EventLimits, NewEvent, TrimTerms, Trimmed,
+        conformance::{claims, client, hint, state, take_of, terms, token},
     },
 };
 
@@ -47,8 +32,7 @@ enum Step {
 }
 
 fn open(disk: &Disk, run_number: u8, seconds: u64) -> Result<RedbStore, OpenError> {
-    let keys = KeyRing::new(&MasterKey::new([1; 32]), &[]);
-    RedbStore::open_on(disk.plug(), keys, RETENTION, run(run_number), at(seconds))
+    RedbStore::open_on(disk.plug(), keys(), RETENTION, run(run_number), at(seconds))
 }
 
 fn slot(store: &RedbStore, number: u64) -> Slot {
@@ -159,65 +143,6 @@ fn scenario() -> Vec<Step> {
     ]
 }
 
-/// All that the store says: each row's key, and what it comes to where it opens.
-pub(super) async fn all_of(store: &RedbStore, seconds: u64) -> String {
-    let mut all = String::new();
-    let read = store.database.get().begin_read().unwrap();
-    for table in read.list_tables().unwrap() {
-        let name = table.name().to_owned();
-        let _ = writeln!(all, "{name}");
-        macro_rules! rows {
-            ($table:expr, $key:ty) => {
-                for row in read.open_table($table).unwrap().iter().unwrap() {
-                    let (key, value) = row.unwrap();
-                    let _ = writeln!(all, "  {:?} {:?}", key.value(), value.value());
-                }
-            };
-        }
-        macro_rules! keys {
-            ($table:expr) => {
-                for row in read.open_table($table).unwrap().iter().unwrap() {
-                    let _ = writeln!(all, "  {:?}", row.unwrap().0.value());
-                }
-            };
-        }
-        match name.as_str() {
-            "sessions" => {
-                for row in read.open_table(SESSIONS_TABLE).unwrap().iter().unwrap() {
-                    let id = SessionId::from_bytes(row.unwrap().0.value());
-                    let session = store.read(id).unwrap().unwrap();
-                    let _ = writeln!(all, "  {session:?}");
-                }
-            }
-            "codes" => rows!(tables::CODES_TABLE, [u8; 32]),
-            "provider_sessions" => rows!(PROVIDER_SESSIONS_TABLE, [u8; 32]),
-            "budgets" => rows!(tables::BUDGETS_TABLE, [u8; 32]),
-            "digests" => rows!(tables::DIGESTS_TABLE, [u8; 32]),
-            "inner_ids" => rows!(tables::INNER_IDS_TABLE, [u8; 32]),
-            "inbox_spans" => rows!(tables::INBOXES_TABLE, &[u8]),
-            "consumers" => rows!(tables::CONSUMERS_TABLE, &[u8]),
-            "session_counts" => {
-                let [counted, there] = store.session_counts();
-                assert_eq!(counted, there);
-                let _ = writeln!(all, "  {counted:?}");
-            }
-            "requests" => keys!(tables::REQUESTS_TABLE),
-            "events" => keys!(tables::EVENTS_TABLE),
-            "session_events" => keys!(tables::SESSION_EVENTS_TABLE),
-            "revocations" => {
-                let _ = writeln!(all, "  {:?}", store.revocations(at(seconds)).await.unwrap());
-            }
-            "meta" => keys!(tables::META_TABLE),
-            other => panic!("{other}: say how its rows are shown"),
-        }
-    }
-    let filter = EventFilter { client: client(), kinds: Vec::new(), session: None };
-    let auditor = Viewer { sees_unlinked: true, ..viewer("checkout") };
-    let page = store.list(&auditor, &filter, 0, 1000).await.unwrap();
-    let _ = writeln!(all, "{:?}", page.events);
-    all
-}
-
 /// What the store says that is opened on a copy of a disk, and that it goes on from there.
 async fn opened(disk: &Disk, seconds: u64) -> String {
     let disk = disk.copy();
@@ -235,8 +160,7 @@ async fn cut_while_opening(disk: &Disk, loss: Loss, seconds: u64, expected: &str
         let disk = disk.copy();
         let plug = disk.plug();
         disk.fail_after(cut);
-        let keys = KeyRing::new(&MasterKey::new([1; 32]), &[]);
-        let opening = RedbStore::open_on(plug, keys, RETENTION, run(2), at(seconds));
+        let opening = RedbStore::open_on(plug, keys(), RETENTION, run(2), at(seconds));
         let has_failed = disk.fails();
         drop(opening);
         // What is written when the database is let go does not count as opening it.
@@ -278,7 +202,7 @@ async fn cut(fact: &Fact, disk: &Disk, [before, after]: [&Disk; 2]) -> (u64, u64
                 assert!(is_whole, "{story}: half done\n{found}");
             }
             // Most of the second cuts are left to those who have the time.
-            if (loss == Loss::All && cut % 4 == 0) || std::env::var_os("CAIRLD_MODEL_HISTORIES").is_some() {
+            if (loss == Loss::All && cut % 4 == 0) || is_thorough() {
                 second_cuts += cut_while_opening(&disk, loss, seconds, &found, &story).await;
             }
             if !has_failed {
