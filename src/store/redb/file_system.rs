@@ -3,14 +3,18 @@
 
 use std::{
     fmt::Debug,
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, Permissions, TryLockError},
     io::{self, Read},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use redb::{Builder, Database, DatabaseError, StorageError, backends::FileBackend};
+use rustix::fs::OFlags;
+
+/// What is secret in a store is sealed; who uses the daemon, and when, is nobody else's business either.
+const MODE: u32 = 0o600;
 
 /// Where a store lies.
 #[derive(Clone, Debug)]
@@ -34,7 +38,7 @@ impl From<fs::Metadata> for FileId {
 
 /// A file system, as far as a store needs one.
 pub(super) trait FileSystem: Debug + Send + Sync {
-    /// The path of the file itself, where links lead to it.
+    /// The path of the file itself, where links lead to it, or would lead to it if it were there.
     fn resolve(&self, path: &Path) -> io::Result<PathBuf>;
 
     /// Which file it is, and how long, bytes.
@@ -43,11 +47,11 @@ pub(super) trait FileSystem: Debug + Send + Sync {
     /// Reads a file from its beginning.
     fn read(&self, path: &Path) -> io::Result<Box<dyn Read>>;
 
-    /// Opens the database in a file; both are made where there is none.
+    /// Opens the database in a file.
     fn open(&self, path: &Path, builder: &Builder) -> Result<(Database, FileId), DatabaseError>;
 
-    /// Makes a new file with a database in it. What was there goes, unless somebody has it open.
-    fn create(&self, path: &Path, builder: &Builder) -> Result<Database, DatabaseError>;
+    /// Makes a database in a new file. What was there goes, unless somebody has it open.
+    fn create(&self, path: &Path, builder: &Builder) -> Result<(Database, FileId), DatabaseError>;
 
     /// Gives a file another name, at once, and the file that had it none.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -68,7 +72,14 @@ pub(super) struct HostFileSystem;
 
 impl FileSystem for HostFileSystem {
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        path.canonicalize()
+        let not_there = match path.canonicalize() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => error,
+            resolved => return resolved,
+        };
+        match path.read_link() {
+            Ok(target) => self.resolve(&folder(path).join(target)),
+            Err(_) => Ok(folder(path).canonicalize()?.join(path.file_name().ok_or(not_there)?)),
+        }
     }
 
     fn look(&self, path: &Path) -> io::Result<(FileId, u64)> {
@@ -82,21 +93,27 @@ impl FileSystem for HostFileSystem {
     }
 
     fn open(&self, path: &Path, builder: &Builder) -> Result<(Database, FileId), DatabaseError> {
-        let file = private().create(true).truncate(false).open(path).map_err(StorageError::Io)?;
-        let id = FileId::from(file.metadata().map_err(StorageError::Io)?);
-        Ok((builder.create_with_backend(FileBackend::new(file)?)?, id))
+        database(private().open(path).map_err(StorageError::Io)?, builder)
     }
 
-    fn create(&self, path: &Path, builder: &Builder) -> Result<Database, DatabaseError> {
-        // Whoever works on it has it locked, as redb locks what it opens.
-        if let Ok(left) = File::open(path)
-            && let Err(TryLockError::WouldBlock) = left.try_lock()
-        {
+    fn create(&self, path: &Path, builder: &Builder) -> Result<(Database, FileId), DatabaseError> {
+        let no_link = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+        let file = private().create(true).truncate(false).custom_flags(no_link).open(path);
+        let file = file.map_err(StorageError::Io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            // As redb locks what it opens.
+            Err(TryLockError::WouldBlock) => return Err(DatabaseError::DatabaseAlreadyOpen),
+            Err(TryLockError::Error(error)) => return Err(StorageError::Io(error).into()),
+        }
+        // Whoever had it may have given it its other name just now: what it is called is looked at before it is emptied.
+        let own = file.metadata().map_err(StorageError::Io)?.into();
+        if !self.look(path).is_ok_and(|(id, _)| id == own) {
             return Err(DatabaseError::DatabaseAlreadyOpen);
         }
-        self.remove(path).map_err(StorageError::Io)?;
-        let file = private().create_new(true).open(path).map_err(StorageError::Io)?;
-        builder.create_with_backend(FileBackend::new(file)?)
+        file.set_permissions(Permissions::from_mode(MODE)).map_err(StorageError::Io)?;
+        file.set_len(0).map_err(StorageError::Io)?;
+        database(file, builder)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -111,8 +128,7 @@ impl FileSystem for HostFileSystem {
     }
 
     fn sync_names(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        File::open(folder(path))?.sync_all()
     }
 
     fn free_bytes(&self, path: &Path) -> Option<u64> {
@@ -121,9 +137,18 @@ impl FileSystem for HostFileSystem {
     }
 }
 
-/// What is secret in a store is sealed; who uses the daemon, and when, is nobody else's business either.
+/// Where a file lies.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn database(file: File, builder: &Builder) -> Result<(Database, FileId), DatabaseError> {
+    let id = file.metadata().map_err(StorageError::Io)?.into();
+    Ok((builder.create_with_backend(FileBackend::new(file)?)?, id))
+}
+
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
+    options.read(true).write(true).mode(MODE);
     options
 }

@@ -1,6 +1,6 @@
 //! Opening the file: whose it is, which form it has, and whether the keys fit.
 
-use std::path::PathBuf;
+use std::{io::ErrorKind, path::PathBuf};
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableError, TableHandle};
 
@@ -129,14 +129,17 @@ pub(super) fn open_file(
 ) -> Result<Opened, OpenError> {
     let Home { files, path, cache_bytes } = home;
     let shown = path.display().to_string();
-    let found = files.look(path).ok().map(|(_, length)| length);
-    match found {
-        None => tracing::warn!(path = %shown, "there is no store yet; a new one is made"),
-        Some(0) => return Err(OpenError::Damaged { path: shown, what: "an empty file".to_owned() }),
-        Some(_) => {}
-    }
     let io = |error: std::io::Error| OpenError::Io { path: shown.clone(), what: error.to_string() };
-    if found.is_some() && care::is_backup(home).map_err(io)? {
+    match files.look(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            tracing::warn!(path = %shown, "there is no store yet; a new one is made");
+            return care::make(home, keys, now, tell);
+        }
+        Err(error) => return Err(io(error)),
+        Ok((_, 0)) => return Err(OpenError::Damaged { path: shown, what: "an empty file".to_owned() }),
+        Ok(_) => {}
+    }
+    if care::is_backup(home).map_err(io)? {
         return care::restore(home, keys, (now, run), tell);
     }
     let mut builder = builder(*cache_bytes);
@@ -150,11 +153,11 @@ pub(super) fn open_file(
         return Err(OpenError::InUse { path: shown });
     }
     let opened = prepare(database, keys, now, &shown, tell)?;
-    // What is acknowledged from here on must not go with the name of its file, which this run may have made, or one before it
-    // that was killed at this very place.
+    // What is acknowledged from here on must not go with the name of its file, which a run before this one may have given it
+    // and been killed.
     files.sync_names(path).map_err(io)?;
     if let Err(error) = care::clean_up(home) {
-        tracing::warn!(path = shown, %error, "what a compaction or a restore left behind cannot be removed");
+        tracing::warn!(path = shown, %error, "what was left behind beside the store cannot be removed");
     }
     Ok(Opened { file: Some(own), ..opened })
 }
@@ -185,15 +188,15 @@ pub(super) fn builder(cache_bytes: usize) -> Builder {
 
 fn explain(path: &str, error: DatabaseError) -> OpenError {
     let path = path.to_owned();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path },
-        DatabaseError::Storage(redb::StorageError::Io(error))
-            if error.kind() != std::io::ErrorKind::InvalidData =>
-        {
-            OpenError::Io { path, what: error.to_string() }
-        }
-        error => OpenError::Damaged { path, what: error.to_string() },
+    if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+        return OpenError::InUse { path };
     }
+    if let DatabaseError::Storage(redb::StorageError::Io(error)) = &error
+        && error.kind() != ErrorKind::InvalidData
+    {
+        return OpenError::Io { path, what: error.to_string() };
+    }
+    OpenError::Damaged { path, what: error.to_string() }
 }
 
 pub(super) fn prepare(

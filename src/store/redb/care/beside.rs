@@ -22,6 +22,7 @@ pub(super) struct Beside {
     files: Arc<dyn FileSystem>,
     path: PathBuf,
     place: PathBuf,
+    own: FileId,
     /// Room that it leaves alone, bytes: whoever else writes there must not find the disk full because of it.
     left_alone: u64,
     /// Whether it is ours, and has not taken its place.
@@ -73,8 +74,9 @@ impl Beside {
         // Where a link stands in its place, the file that it leads to is meant.
         let place = files.resolve(&home.path)?;
         let path = named(&place, kind);
-        let database = files.create(&path, &builder(home.cache_bytes)).map_err(redb::Error::from)?;
-        Ok((Self { files, path, place, left_alone, is_to_go: true }, database))
+        let made = files.create(&path, &builder(home.cache_bytes));
+        let (database, own) = made.map_err(redb::Error::from)?;
+        Ok((Self { files, path, place, own, left_alone, is_to_go: true }, database))
     }
 
     /// Removes what a copy of that kind left behind that was cut off.
@@ -91,15 +93,21 @@ impl Beside {
         }
     }
 
-    /// Takes the place of the other file, if that is still there: its name, at once. An error leaves all as it was.
-    pub(super) fn take_place(&mut self, of: FileId) -> Result<FileId, CopyError> {
-        if self.files.look(&self.place)?.0 != of {
+    /// Takes the place of the other file, or the free place, if it is still so: its name, at once. An error leaves all as it
+    /// was.
+    pub(super) fn take_place(&mut self, of: Option<FileId>) -> Result<FileId, CopyError> {
+        let there = |path| match self.files.look(path) {
+            Ok((id, _)) => Ok(Some(id)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        // Whoever began at the same moment may have put another beside it.
+        if there(&self.place)? != of || there(&self.path)? != Some(self.own) {
             return Err(CopyError::Replaced);
         }
-        let (own, _) = self.files.look(&self.path)?;
         self.files.rename(&self.path, &self.place)?;
         self.is_to_go = false;
-        Ok(own)
+        Ok(self.own)
     }
 
     /// Makes the name durable: before that, a power failure may bring the other file back.

@@ -166,7 +166,7 @@ impl Desk {
             return Ok(Err(Caught::Outrun));
         }
         let snapshot = self.database.pin()?;
-        let replaced = copy.finish(&snapshot, touched).and_then(|()| copy.beside.take_place(of));
+        let replaced = copy.finish(&snapshot, touched).and_then(|()| copy.beside.take_place(Some(of)));
         let own = match replaced {
             Ok(own) => own,
             Err(error) => return Ok(Err(Caught::Abandoned(error.into()))),

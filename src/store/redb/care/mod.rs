@@ -6,6 +6,7 @@ mod bites;
 mod check;
 mod compact;
 mod every;
+mod make;
 mod restore;
 
 use std::{io, sync::Arc};
@@ -15,18 +16,20 @@ use futures_util::stream::BoxStream;
 
 #[cfg(test)]
 pub(super) use self::every::names;
-pub(super) use self::restore::{is_backup, restore};
 use self::{backup::Backup, beside::Beside, check::Check};
+pub(super) use self::{
+    make::make,
+    restore::{is_backup, restore},
+};
 use super::{RedbStore, file_system::Home};
 use crate::{
     domain::Moment,
     store::{BackupPiece, Care, Checked, CompactError, Compacted, StoreError},
 };
 
-/// Removes what a compaction or a restore left behind that was cut off: it is of no use to anybody.
+/// Removes what was made beside the store and cut off: it is of no use to anybody.
 pub(super) fn clean_up(home: &Home) -> io::Result<()> {
-    Beside::clean_up(home, compact::KIND)?;
-    Beside::clean_up(home, restore::KIND)
+    [make::KIND, compact::KIND, restore::KIND].into_iter().try_for_each(|kind| Beside::clean_up(home, kind))
 }
 
 #[async_trait]

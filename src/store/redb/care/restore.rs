@@ -84,7 +84,7 @@ pub(in crate::store::redb) fn restore(
     let begun = ended.and_then(|ended| Ok((ended, begin_anew(&opened.database, now)?)));
     let (ended, epoch) = begun.map_err(|error| io(&error))?;
     opened.epoch = epoch;
-    opened.file = Some(beside.take_place(backup).map_err(|error| explain(error.into()))?);
+    opened.file = Some(beside.take_place(Some(backup)).map_err(|error| explain(error.into()))?);
     beside.sync_name().map_err(|error| io(&error))?;
     let made = jiff::Timestamp::from_millisecond(i64::try_from(read.made.wall.as_millis()).unwrap_or(0));
     let made = made.unwrap_or_default();

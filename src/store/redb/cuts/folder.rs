@@ -146,7 +146,7 @@ impl Mounted {
 
 impl FileSystem for Mounted {
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        self.state()?.file(path).map(|_| path.to_owned())
+        Ok(path.to_owned())
     }
 
     fn look(&self, path: &Path) -> io::Result<(FileId, u64)> {
@@ -160,20 +160,16 @@ impl FileSystem for Mounted {
     }
 
     fn open(&self, path: &Path, builder: &Builder) -> Result<(Database, FileId), DatabaseError> {
-        let found = self.state().and_then(|state| state.file(path));
-        let (id, disk) = match found {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.changing().map_err(StorageError::Io)?.make(path, Vec::new(), &self.folder.0.fuse)
-            }
-            found => found.map_err(StorageError::Io)?,
-        };
+        let (id, disk) = self.state().and_then(|state| state.file(path)).map_err(StorageError::Io)?;
         Ok((builder.create_with_backend(disk.plug())?, id))
     }
 
-    fn create(&self, path: &Path, builder: &Builder) -> Result<Database, DatabaseError> {
+    fn create(&self, path: &Path, builder: &Builder) -> Result<(Database, FileId), DatabaseError> {
         self.remove(path).map_err(StorageError::Io)?;
-        let made = self.changing().map_err(StorageError::Io)?.make(path, Vec::new(), &self.folder.0.fuse);
-        builder.create_with_backend(made.1.plug())
+        let mut state = self.changing().map_err(StorageError::Io)?;
+        let (id, disk) = state.make(path, Vec::new(), &self.folder.0.fuse);
+        drop(state);
+        Ok((builder.create_with_backend(disk.plug())?, id))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -251,6 +251,39 @@ fn an_empty_file_is_no_new_store() {
     assert!(matches!(folder.try_open(&[1]), Err(OpenError::Damaged { .. })));
 }
 
+#[test]
+fn of_first_starts_at_the_same_moment_one_has_the_store() {
+    for _ in 0..20 {
+        let folder = InFolder::new();
+        let begin = std::sync::Barrier::new(3);
+        let opened: Vec<_> = std::thread::scope(|scope| {
+            let start = || {
+                begin.wait();
+                folder.try_open(&[1])
+            };
+            let starts = [(); 3].map(|()| scope.spawn(start));
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert_eq!(opened.iter().filter(|opened| opened.is_ok()).count(), 1, "{opened:?}");
+        let is_refused =
+            |opened: &Result<_, OpenError>| matches!(opened, Ok(_) | Err(OpenError::InUse { .. }));
+        assert!(opened.iter().all(is_refused), "{opened:?}");
+        drop(opened);
+        assert_eq!(std::fs::read_dir(folder.0.path()).unwrap().count(), 1, "nothing is left over");
+        folder.try_open(&[1]).unwrap();
+    }
+}
+
+#[test]
+fn a_link_to_where_no_store_is_yet_stays_one() {
+    let (folder, other) = (InFolder::new(), tempfile::tempdir().unwrap());
+    let elsewhere = other.path().join("elsewhere.redb");
+    std::os::unix::fs::symlink(&elsewhere, folder.path()).unwrap();
+    drop(folder.try_open(&[1]).unwrap());
+    assert!(elsewhere.metadata().unwrap().len() > 0);
+    assert!(folder.path().is_symlink());
+}
+
 #[tokio::test]
 async fn a_failed_commit_latches() {
     let disk = Disk::default();
