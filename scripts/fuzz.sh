@@ -25,7 +25,7 @@ sed -nE 's/^#?([a-z_.]+) = .*/"\1 = "/p' docs/cairld.toml | sort -u >"$work/conf
 
 # fuzz_one TARGET
 fuzz_one() {
-  local target=$1 options=(-timeout=10 -rss_limit_mb=1024 -max_len=8192 -print_final_stats=1)
+  local target=$1 options=(-timeout=60 -rss_limit_mb=1024 -max_len=8192 -print_final_stats=1)
   mkdir -p "$work/$target" "fuzz/artifacts/$target"
   [ "$target" != config ] || options+=("-dict=$work/config.dict")
   if [ "$seconds" = 0 ]; then

@@ -10,7 +10,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 /// Handshakes at a time; who comes then waits to be accepted.
 const AT_ONCE: usize = 512;
 /// How long a handshake may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections whose handshake is done. One that fails is dropped, with a line in the log: it may be a scanner, or a caller
 /// whose certificate has run out.

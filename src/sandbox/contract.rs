@@ -39,10 +39,10 @@ async fn gate(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, MAX_BODY).await;
-    let (number, fault) = shared.with(|inside, now| {
+    let (number, fault, taken_back) = shared.with(|inside, now| {
         let form = body.as_deref().unwrap_or_default();
         let number = inside.journal.open(now, &parts, form);
-        (number, inside.faults.take(endpoint))
+        (number, inside.faults.take(endpoint), inside.faults.taken_back())
     });
     let handle = async {
         match body {
@@ -53,7 +53,7 @@ async fn gate(
     };
     let answer = match fault {
         None => Some(handle.await),
-        Some(fault) => fault.happen(handle).await,
+        Some(fault) => fault.happen(taken_back, handle).await,
     };
     match answer {
         Some(answer) => {

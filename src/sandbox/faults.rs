@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use data_encoding::BASE64;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_stream::StreamExt;
 
 /// The endpoints of the contract, by the names that faults use.
@@ -35,6 +36,8 @@ pub(super) enum Break {
     Hang,
     /// Headers and the beginning of a body are sent, the end of it never.
     HangBody,
+    /// The request waits until the faults are taken back, and goes its way then.
+    Hold,
 }
 
 /// What happens to the next `times` requests.
@@ -118,8 +121,13 @@ impl Fault {
         self.status.is_some() || !self.headers.is_empty() || self.body.is_some() || self.body_base64.is_some()
     }
 
-    /// Lets the fault happen. `handle` is the request's ordinary way; `None` means that the connection is to be reset.
-    pub(super) async fn happen(self, handle: impl Future<Output = Response>) -> Option<Response> {
+    /// Lets the fault happen, until it is taken back where it holds the request. `handle` is the request's ordinary way;
+    /// `None` means that the connection is to be reset.
+    pub(super) async fn happen(
+        self,
+        mut taken_back: watch::Receiver<()>,
+        handle: impl Future<Output = Response>,
+    ) -> Option<Response> {
         if let Some(delay) = self.delay_ms {
             // A client's patience runs on real time, and so does this, not on the sandbox's clock.
             tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -132,6 +140,11 @@ impl Fault {
             }
             Some(Break::Hang) => std::future::pending().await,
             Some(Break::HangBody) => Some(self.answer(true)),
+            Some(Break::Hold) => {
+                // An error means that the sandbox ends.
+                let _ = taken_back.changed().await;
+                Some(if self.answers() { self.answer(false) } else { handle.await })
+            }
             None if self.answers() => Some(self.answer(false)),
             None => Some(handle.await),
         }
@@ -169,20 +182,30 @@ impl Fault {
 
 /// The faults still to come, for each endpoint in the order they were asked for.
 #[derive(Default)]
-pub(super) struct Queue(HashMap<Endpoint, VecDeque<Fault>>);
+pub(super) struct Queue {
+    to_come: HashMap<Endpoint, VecDeque<Fault>>,
+    taken_back: watch::Sender<()>,
+}
 
 impl Queue {
     pub(super) fn add(&mut self, fault: Fault) {
-        self.0.entry(fault.endpoint).or_default().push_back(fault);
+        self.to_come.entry(fault.endpoint).or_default().push_back(fault);
     }
 
+    /// Takes back those to come, and lets go of the requests that are held.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.to_come.clear();
+        self.taken_back.send_replace(());
+    }
+
+    /// Hears of the faults being taken back.
+    pub(super) fn taken_back(&self) -> watch::Receiver<()> {
+        self.taken_back.subscribe()
     }
 
     /// What is to befall the next request to this endpoint.
     pub(super) fn take(&mut self, endpoint: Endpoint) -> Option<Fault> {
-        let queue = self.0.get_mut(&endpoint)?;
+        let queue = self.to_come.get_mut(&endpoint)?;
         let first = queue.front_mut()?;
         if first.times > 1 {
             first.times -= 1;

@@ -10,12 +10,14 @@ use std::{
     },
     process::Stdio,
     sync::mpsc,
+    time::Duration,
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, Signal, kill_process},
 };
+use tokio::time::Instant;
 
 use crate::support::{CHECKOUT, Client, Daemon, SURELY, World, cairld, cairld_with, output};
 
@@ -97,23 +99,28 @@ async fn who_still_writes_while_it_stops_may_do_so_until_it_has_heard_all() {
     stream.set_read_timeout(Some(SURELY)).unwrap();
     stream.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", SETTINGS].concat()).unwrap();
     frame(&mut stream).unwrap();
+    // The daemon gives its peers a second, and a machine may stand still for longer: nothing can be seen then.
+    let began = Instant::now();
+    let in_time = || began.elapsed() < Duration::from_millis(900);
     daemon.signal(Signal::TERM);
     let mut farewells = 0;
     while let Some((kind, flags, payload)) = frame(&mut stream) {
         farewells += usize::from(kind == GOAWAY);
         if kind == PING && flags == 0 {
-            stream.write_all(&[&PONG[..9], &payload].concat()).unwrap();
+            let answered = stream.write_all(&[&PONG[..9], &payload].concat());
+            assert!(answered.is_ok() || !in_time(), "{answered:?}");
         }
     }
-    assert_eq!(farewells, 2, "a warning, and the end");
+    assert!(farewells == 2 || !in_time(), "a warning, and the end: {farewells}");
     // All is read, and the end with it. A client that is slower has yet to read it, and writes meanwhile: as long as nobody
     // hangs up, it can.
     let hung_up = poll(
         &mut [PollFd::new(&stream, PollFlags::empty())],
         Some(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 }),
     );
-    assert_eq!(hung_up, Ok(0), "hung up while its peer may be writing");
-    stream.write_all(PONG).unwrap();
+    assert!(hung_up == Ok(0) || !in_time(), "hung up while its peer may be writing");
+    let written = stream.write_all(PONG);
+    assert!(written.is_ok() || !in_time(), "{written:?}");
     drop(stream);
     let (status, log) = tokio::task::spawn_blocking(move || daemon.wait()).await.unwrap();
     assert!(status.success(), "{status}\n{log}");

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cairld::api::proto::{Reason, Session, SessionStatus};
+use cairld::api::proto::{ExplainSessionRequest, Reason, Session, SessionStatus, TimelineEntry};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -50,11 +50,10 @@ impl Scene {
         Self::of(World::new().await).await
     }
 
-    /// Where a request ends after a second.
+    /// Where a request ends soon.
     async fn impatient() -> Self {
         let world = World::new().await;
-        let text = world.config_text().replace("request = \"2s\"", "request = \"1s\"");
-        std::fs::write(world.config(), text).unwrap();
+        world.impatient();
         Self::of(world).await
     }
 
@@ -348,17 +347,12 @@ async fn an_answer_without_an_end_is_asked_for_again_where_that_is_safe() {
     assert_eq!(scene.requests_since(before).await, [0, 0, 2, 0]);
 
     scene.answer("userinfo", &json!({"fault": "hang_body"})).await;
-    let (mut client, presented) = (scene.client.clone(), callback.clone());
-    let call = tokio::spawn(async move { client.completed(&presented).await });
-    let between = loop {
-        let session = scene.client.session(&id).await.unwrap();
-        let failure = session.failure.as_ref().map(|failure| failure.reason());
-        if failure != Some(Reason::PaymentRequired) && failure.is_some() {
-            break session;
-        }
+    assert_eq!(scene.client.completed(&callback).await.unwrap().status(), SessionStatus::Complete);
+    let request = scene.client.request(ExplainSessionRequest { session_id: id });
+    let told = scene.client.integration.explain_session(request).await.unwrap().into_inner().timeline;
+    let is_between = |entry: &TimelineEntry| {
+        (entry.reason(), entry.to()) == (Reason::ProviderUnreachable, SessionStatus::Exchanging)
     };
-    assert_eq!(between.status(), SessionStatus::Exchanging);
-    assert_eq!(between.failure.unwrap().reason(), Reason::ProviderUnreachable);
-    assert_eq!(call.await.unwrap().unwrap().status(), SessionStatus::Complete);
+    assert!(told.iter().any(is_between), "{told:?}");
     assert_eq!(scene.requests_since(before).await, [1, 2, 2, 0]);
 }

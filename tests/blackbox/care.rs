@@ -167,7 +167,7 @@ async fn a_backup_under_load_holds_exactly_what_was_acknowledged_before_it() {
 
     // What the provider was asked meanwhile is not known.
     let (_, callback) = elsewhere.approved(&mut client).await;
-    let closed = refused(client.within(Duration::from_secs(2)).completed(&callback).await);
+    let closed = refused(client.within(Duration::from_secs(20)).completed(&callback).await);
     let delay = closed.retry_delay.unwrap();
     assert_eq!(closed.reason, "RATE_LIMITED");
     assert!(delay <= Duration::from_secs(61), "{delay:?}");

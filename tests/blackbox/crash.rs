@@ -2,11 +2,12 @@
 
 use cairld::api::proto::SessionStatus;
 use serde_json::json;
+use tokio::time::timeout;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::support::{World, refused, signature};
+use crate::support::{SURELY, World, refused, signature};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_outlives_the_daemon_that_started_it() {
@@ -85,11 +86,14 @@ async fn the_signal_to_stop_lets_calls_in_flight_end() {
     let daemon = world.daemon();
     let mut client = world.unix().await;
     let (_, callback) = world.approved(&mut client).await;
-    world.provider.fault(json!({"endpoint": "token", "times": 1, "delay_ms": 500})).await;
+    world.provider.hold("token").await;
     let mut waiting = client.clone();
     let call = tokio::spawn(async move { waiting.completed(&callback).await });
     world.provider.token_request_arrives().await;
-    let (status, log) = tokio::task::spawn_blocking(move || daemon.terminate()).await.unwrap();
+    daemon.signal(rustix::process::Signal::TERM);
+    daemon.says("stopping: no new calls");
+    world.provider.no_more_faults().await;
+    let (status, log) = tokio::task::spawn_blocking(move || daemon.wait()).await.unwrap();
     assert!(status.success(), "{status}\n{log}");
     assert_eq!(call.await.unwrap().unwrap().status(), SessionStatus::Complete);
     assert!(!world.path("cairld.sock").exists(), "the socket is removed");
@@ -101,18 +105,24 @@ async fn a_caller_that_leaves_does_not_end_the_exchange() {
     let _daemon = world.daemon();
     let mut client = world.unix().await;
     let (id, callback) = world.approved(&mut client).await;
-    world.provider.fault(json!({"endpoint": "token", "times": 1, "delay_ms": 500})).await;
+    world.provider.hold("token").await;
     let mut leaving = client.clone();
     let call = tokio::spawn(async move { leaving.completed(&callback).await });
     world.provider.token_request_arrives().await;
     call.abort();
-    let session = loop {
-        let session = client.session(&id).await.unwrap();
-        if session.status() != SessionStatus::Exchanging {
-            break session;
+    call.await.unwrap_err();
+    // By this answer the daemon knows that nobody waits: both came over one connection.
+    assert_eq!(client.session(&id).await.unwrap().status(), SessionStatus::Exchanging);
+    world.provider.no_more_faults().await;
+    let ended = async {
+        loop {
+            let session = client.session(&id).await.unwrap();
+            if session.status() != SessionStatus::Exchanging {
+                break session.status();
+            }
         }
     };
-    assert_eq!(session.status(), SessionStatus::Complete);
+    assert_eq!(timeout(SURELY, ended).await.expect("it ends"), SessionStatus::Complete);
 }
 
 #[tokio::test(flavor = "multi_thread")]

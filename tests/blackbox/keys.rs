@@ -63,10 +63,10 @@ async fn a_key_is_replaced_while_calls_run_and_across_a_kill() {
     let daemon = world.daemon();
     let mut client = world.unix().await;
     let mut told = rotation(&mut client).await;
-    let first = told.message().await.unwrap().unwrap();
-    assert!(!first.done && first.sealed > 0 && first.checked < first.total, "{first:?}");
-    let meanwhile = client.started().await;
+    let (first, meanwhile) = tokio::join!(told.message(), client.started());
     daemon.kill();
+    let first = first.unwrap().unwrap();
+    assert!(!first.done && first.sealed > 0 && first.checked < first.total, "{first:?}");
     use_keys(&world, r#"["new.key"]"#);
     let (code, said) = refused_start(&world);
     assert!(code == 78 && said.contains(&id(OLD)), "{said}");

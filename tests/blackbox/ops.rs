@@ -216,7 +216,7 @@ async fn who_stops_says_so_while_calls_end() {
     let ops = daemon.ops();
     let mut client = world.unix().await;
     let (_, callback) = world.approved(&mut client).await;
-    world.provider.faults(&[json!({"endpoint": "token", "times": 1, "delay_ms": 1500})]).await;
+    world.provider.hold("token").await;
     let completing = tokio::spawn(async move { client.completed(&callback).await });
     world.provider.token_request_arrives().await;
     daemon.signal(Signal::TERM);
@@ -227,6 +227,7 @@ async fn who_stops_says_so_while_calls_end() {
         "{ready:?}"
     );
     assert_eq!(get(&ops, "/livez").await.status, 200, "a restart would not help");
+    world.provider.no_more_faults().await;
     completing.await.unwrap().expect("it was in flight");
     let (status, log) = tokio::task::spawn_blocking(move || daemon.wait()).await.unwrap();
     assert!(status.success(), "{log}");

@@ -195,7 +195,7 @@ async fn a_client_that_is_gone_keeps_its_tokens_waiting() {
 
 /// A second client whose provider is another one, and requests that may take longer than any test waits.
 fn with_club(world: &World, provider: &Provider) -> String {
-    let text = world.config_text().replace("request = \"2s\"", "request = \"5m\"");
+    let text = world.config_text().replace("request = \"30s\"", "request = \"5m\"");
     let client_section = text.find("[[client]]").unwrap()..text.find("[[caller]]").unwrap();
     let club =
         text[client_section].replace("\"shop\"", "\"club\"").replace(world.provider.url(), provider.url());

@@ -31,8 +31,8 @@ async fn it_says_what_it_is_at() {
         world.config_text().replace("cairld.redb", "b.redb"),
     ] {
         fs::write(world.config(), text).unwrap();
-        daemon.signal(Signal::HUP);
         let before = daemon.told().matches("STATUS=serving as before").count();
+        daemon.signal(Signal::HUP);
         daemon.tells("STATUS=serving as before", before + 1);
     }
     daemon.tells("READY=1", 4);

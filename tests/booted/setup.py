@@ -8,7 +8,7 @@ from machine import blocks, check, follow, quietly, say, show, until, write
 CONFIG = "/etc/cairld/cairld.toml"
 WEBHOOK_SECRET = "secret_of_its_webhooks_0123456789"
 # How long the drop-in lets the daemon be stuck: the unit's thirty seconds are too long to wait for here.
-WATCHDOG = 4
+WATCHDOG = 15
 # What the page leaves to the reader. The client's table is the page's last one, and goes on here.
 BEFORE = """\
 [grpc]

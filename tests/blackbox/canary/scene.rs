@@ -12,6 +12,7 @@ use cairld::api::proto::{
     StartAuthorizationResponse,
 };
 use prost::Message;
+use tokio::net::TcpSocket;
 use tonic::{Request, Response, Status, metadata::KeyAndValueRef};
 
 use super::{
@@ -98,11 +99,14 @@ impl Scene {
         ] {
             world.write_secret(file, &secrets.fresh(kind));
         }
-        let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Bound and not listening: nobody else gets the port, and connections to it are refused.
+        let bound = TcpSocket::new_v4().unwrap();
+        bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let nowhere = bound.local_addr().unwrap();
         let shop = world.config_text().replace(world.provider.url(), &provider.url).replace(
-            "timeouts = { connect = \"1s\", request = \"2s\" }",
+            "timeouts = { connect = \"20s\", request = \"30s\" }",
             "api_key_file = \"api.key\"\nlimits = { token_per_minute = 6000, session_per_minute = 6000 }\n\
-             timeouts = { connect = \"1s\", request = \"1s\" }",
+             timeouts = { connect = \"10s\", request = \"10s\" }",
         );
         let shop = shop.replace("[\"webhook.secret\"]", "[\"webhook.secret\", \"webhook.old\"]");
         let section = &shop[shop.find("[[client]]").unwrap()..shop.find("[[caller]]").unwrap()];

@@ -9,11 +9,6 @@ use tonic::{Code, Status};
 use super::{Scene, Section, retry_delay, rows};
 use crate::support::refused;
 
-/// Waits until the provider has a request under a path in hand.
-async fn arrives(scene: &Scene, path: &str) {
-    while scene.world.provider.requests(path).await == 0 {}
-}
-
 fn check(status: &Status, stage: &str, http_status: &str) {
     let refusal = refused(Err::<(), _>(status.clone()));
     assert_eq!((refusal.code, refusal.reason.as_str()), (Code::Unavailable, "PROVIDER_ERROR"), "{stage}");
@@ -50,7 +45,7 @@ async fn a_server_error_is_tried_three_times_and_leaves_all_as_it_was() {
     };
     let token = async {
         // Not before the other's token request has been answered as usual.
-        arrives(&scene, "/api/oauth/userinfo").await;
+        scene.world.provider.arrives("/api/oauth/userinfo").await;
         scene.answer(row.answer()).await;
         let status = scene.refusal(&with_code).await;
         row.check(&status);

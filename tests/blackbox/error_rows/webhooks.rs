@@ -10,11 +10,11 @@ use std::{
 
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap, http::StatusCode, routing::post};
 use serde_json::{Value, json};
-use tokio::net::TcpSocket;
+use tokio::{net::TcpSocket, time::timeout};
 use tonic::Status;
 
 use super::{Row, Scene, Section, http, rows};
-use crate::support::{Client, REDIRECT_URI, WEBHOOK_SECRET};
+use crate::support::{Client, REDIRECT_URI, SURELY, WEBHOOK_SECRET};
 
 /// How the endpoint treats a delivery that it does not treat well.
 #[derive(Clone, Copy)]
@@ -68,12 +68,15 @@ async fn control(scene: &Scene, call: &str, body: Value) {
 /// The delivery, once it is as it should be.
 async fn delivery(scene: &Scene, is_so: impl Fn(&Value) -> bool) -> Value {
     let url = format!("{}/sandbox/webhooks", scene.world.provider.url());
-    loop {
-        let mut all: Value = http().get(&url).send().await.unwrap().json().await.unwrap();
-        if is_so(&all[0]) {
-            return all[0].take();
+    let delivery = async {
+        loop {
+            let mut all: Value = http().get(&url).send().await.unwrap().json().await.unwrap();
+            if is_so(&all[0]) {
+                return all[0].take();
+            }
         }
-    }
+    };
+    timeout(SURELY, delivery).await.expect("a delivery")
 }
 
 /// Has the provider deliver a webhook whose first attempt fails, and sees it delivered by a later one. Answers the first

@@ -112,7 +112,7 @@ client_id_file = "client.id"
 client_secret_file = "client.secret"
 webhook_secret_files = ["webhook.secret"]
 redirect_uris = ["{REDIRECT_URI}"]
-timeouts = {{ connect = "1s", request = "2s" }}
+timeouts = {{ connect = "20s", request = "30s" }}
 
 [[caller]]
 name = "checkout"
@@ -138,6 +138,13 @@ rpcs = ["GetSession"]
             base_url = self.provider.url(),
             uid = rustix::process::geteuid().as_raw(),
         )
+    }
+
+    /// Lets a request end after two seconds, for a provider that hangs, before a daemon is started.
+    pub fn impatient(&self) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        fs::write(self.config(), text.replace("\"20s\", request = \"30s\"", "\"2s\", request = \"2s\""))
+            .unwrap();
     }
 
     /// Lets `checkout` see events of no session, before a daemon is started.

@@ -119,6 +119,11 @@ impl Provider {
         self.post("faults", json!([fault])).await;
     }
 
+    /// The next request to an endpoint is held until there are [no more faults](Self::no_more_faults).
+    pub async fn hold(&self, endpoint: &str) {
+        self.fault(json!({"endpoint": endpoint, "fault": "hold"})).await;
+    }
+
     pub async fn no_more_faults(&self) {
         self.faults(&[]).await;
     }

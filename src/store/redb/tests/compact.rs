@@ -65,7 +65,8 @@ async fn the_file_shrinks_and_nothing_that_is_written_meanwhile_is_lost() {
     let mut sizes = Vec::new();
     for _ in 0..3 {
         let compacted = store.compact(never()).await.unwrap();
-        assert_eq!(compacted.after, fs::metadata(folder.path()).unwrap().len());
+        // Somebody writes all the time.
+        assert!(compacted.after <= fs::metadata(folder.path()).unwrap().len());
         sizes.push((compacted.before, compacted.after));
         let so_far = written.load(Ordering::Relaxed);
         while written.load(Ordering::Relaxed) < so_far + 20 {
