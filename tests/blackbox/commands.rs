@@ -20,6 +20,18 @@ async fn check_says_everything_at_once() {
 
     let text = world
         .config_text()
+    // What is not there before the daemon's first start may be by then.
+    let elsewhere = world.config_text().replace("\"cairld.redb\"", "\"state/cairld.redb\"");
+    fs::write(world.config(), elsewhere).unwrap();
+    let (code, stdout, stderr) = run(cairld().arg("check").arg("--config").arg(world.config()));
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    let folder = world.path("state").display().to_string();
+    assert!(
+        stdout.contains(&format!("warning: store.path: {folder} is not there; a start needs it")),
+        "{stdout}"
+    );
+    assert!(!stdout.contains("grpc.unix") && stdout.contains("nothing is wrong"), "{stdout}");
+
         .replace("insecure = true", "insecur = true")
         .replace("rpcs = [\"GetSession\"]", "rpcs = [\"GetSesion\"]");
     fs::write(world.config(), text).unwrap();
