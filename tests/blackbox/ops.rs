@@ -201,6 +201,10 @@ async fn only_looks_are_answered() {
         let long = get(&ops, &format!("{path}?verbose")).await;
         assert!(long.status == 200 && long.body.contains("[+]writer ok\n"), "{long:?}");
         assert!(long.body.ends_with(&format!("{} check passed\n", &path[1..])), "{long:?}");
+        for query in ["verbose=1", "probe=a&verbose", "verbose="] {
+            assert_eq!(get(&ops, &format!("{path}?{query}")).await.body, long.body, "{query}");
+        }
+        assert_eq!(get(&ops, &format!("{path}?not=verbose")).await.body, "ok\n", "{path}");
     }
     let other = get(&ops, "/healthz").await;
     assert!(other.status == 404 && other.body.contains("/readyz"), "{other:?}");
@@ -258,10 +262,6 @@ async fn a_reload_that_is_refused_is_a_warning_until_one_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_is_away_is_a_warning() {
-    let world = World::new().await;
-    let daemon = world.daemon();
-#[tokio::test(flavor = "multi_thread")]
 async fn what_alerts_watch_is_there_from_zero_on_for_new_clients_too() {
     let world = World::new().await;
     let daemon = Daemon::start_told(&world.config(), &[]);
@@ -293,6 +293,10 @@ async fn what_alerts_watch_is_there_from_zero_on_for_new_clients_too() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_away_is_a_warning() {
+    let world = World::new().await;
+    let daemon = world.daemon();
     let mut client = world.unix().await;
     let (_, callback) = world.approved(&mut client).await;
     world.provider.faults(&[json!({"endpoint": "token", "times": 1, "fault": "reset_after"})]).await;
