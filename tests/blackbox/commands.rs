@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use crate::support::{CHECKOUT, Daemon, World, cairlctl, cairld, contains, output};
 
+const META: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("meta");
+
 fn run(command: &mut Command) -> (i32, String, String) {
     let (status, stdout, stderr) = output(command);
     (status.status.code().unwrap(), stdout, stderr)
@@ -18,8 +20,6 @@ async fn check_says_everything_at_once() {
     assert_eq!(code, 0);
     assert!(stdout.contains("nothing is wrong"), "{stdout}");
 
-    let text = world
-        .config_text()
     // What is not there before the daemon's first start may be by then.
     let elsewhere = world.config_text().replace("\"cairld.redb\"", "\"state/cairld.redb\"");
     fs::write(world.config(), elsewhere).unwrap();
@@ -32,6 +32,8 @@ async fn check_says_everything_at_once() {
     );
     assert!(!stdout.contains("grpc.unix") && stdout.contains("nothing is wrong"), "{stdout}");
 
+    let text = world
+        .config_text()
         .replace("insecure = true", "insecur = true")
         .replace("rpcs = [\"GetSession\"]", "rpcs = [\"GetSesion\"]");
     fs::write(world.config(), text).unwrap();
@@ -81,6 +83,23 @@ async fn what_stands_in_the_way_of_a_start_is_said_with_its_exit_code() {
     let (code, _, stderr) = serve();
     assert_eq!(code, 78, "EX_CONFIG: {stderr}");
     assert!(stderr.contains("keys.files"), "{stderr}");
+
+    world.write_secret("store.key", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=");
+    let store = redb::Database::open(world.path("cairld.redb")).unwrap();
+    let newer = store.begin_write().unwrap();
+    let version: [u8; 4] = newer
+        .open_table(META)
+        .unwrap()
+        .insert(&b"schema_version"[..], &[0, 0, 0, 99][..])
+        .unwrap()
+        .map(|before| before.value().try_into().unwrap())
+        .unwrap();
+    newer.commit().unwrap();
+    drop(store);
+    let (code, _, stderr) = serve();
+    let knows = u32::from_be_bytes(version);
+    assert_eq!(code, 78, "EX_CONFIG: {stderr}");
+    assert!(stderr.contains(&format!("schema version 99, this one knows {knows}")), "{stderr}");
 
     let missing = world.config_text().replace("cairld.redb", "no/such/folder/cairld.redb");
     fs::write(world.config(), missing).unwrap();
