@@ -32,6 +32,20 @@ async fn check_says_everything_at_once() {
     );
     assert!(!stdout.contains("grpc.unix") && stdout.contains("nothing is wrong"), "{stdout}");
 
+    // A host without root certificates.
+    fs::write(world.config(), world.config_text()).unwrap();
+    for command in ["check", "serve"] {
+        let mut without = cairld();
+        without.arg(command).arg("--config").arg(world.config());
+        without.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", world.path("none"));
+        let (code, _, stderr) = run(&mut without);
+        assert_eq!(code, 78, "EX_CONFIG: {stderr}");
+        assert!(
+            stderr.contains("client \"shop\"") && stderr.contains("system's CA certificates"),
+            "{stderr}"
+        );
+    }
+
     let text = world
         .config_text()
         .replace("insecure = true", "insecur = true")
