@@ -28,6 +28,21 @@ said=$("$analyze" verify --man=no --recursive-errors=no "$work/cairld.service" "
 [ -z "$said" ] || { printf 'units: systemd-analyze verify says:\n%s\n' "$said" >&2; exit 1; }
 echo "units: systemd-analyze verify has nothing to say"
 
+# The drop-in is for newer ones: others would warn of each of its keys.
+version=$("$analyze" --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+if [ "$version" -ge 254 ]; then
+  mkdir "$work/newer"
+  cp "$work/cairld.service" "$work/cairld.socket" "$work/newer"
+  cp -r systemd/since-254/cairld.service.d "$work/newer"
+  said=$("$analyze" verify --man=no --recursive-errors=no "$work/newer/cairld.service" 2>&1) && [ -z "$said" ] || {
+    printf 'units: with the drop-in of since-254 systemd-analyze verify says:\n%s\n' "$said" >&2
+    exit 1
+  }
+  echo "units: nor has it of the drop-in of since-254"
+else
+  echo "units: systemd $version is too old to judge the drop-in of since-254"
+fi
+
 "$analyze" security --offline=true --no-pager --threshold="$most" "$work/cairld.service" >"$work/security" || {
   cat "$work/security" >&2
   echo "units: the exposure is over $((most / 10)).$((most % 10))" >&2

@@ -146,6 +146,21 @@ impl Caller {
             && self.gid.is_none_or(|own| own == gid)
     }
 
+    /// Whether one without a token may fit both, so that their order decides who he is.
+    pub(super) fn shares_with(&self, other: &Self) -> bool {
+        let has_ids = |caller: &Self| caller.uid.is_some() || caller.gid.is_some();
+        let fits = |one: Option<u32>, other: Option<u32>| one.is_none() || other.is_none() || one == other;
+        let by_ids =
+            has_ids(self) && has_ids(other) && fits(self.uid, other.uid) && fits(self.gid, other.gid);
+        // A certificate may have any number of names.
+        by_ids || (self.san.is_some() && other.san.is_some())
+    }
+
+    /// Whether both are recognised by the same ids and name.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (self.uid, self.gid, &self.san) == (other.uid, other.gid, &other.san)
+    }
+
     /// Whether the holder of a certificate that was verified is this caller.
     pub(super) fn holds(&self, certificate: &EndEntityCert<'_>) -> bool {
         self.san.as_ref().is_some_and(|san| san.is_in(certificate))

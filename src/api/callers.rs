@@ -53,14 +53,20 @@ impl Callers {
     }
 
     /// From here on these are the callers. One that stays as it was keeps what it has; of the others the streams end, so that
-    /// nobody goes on with what he may not have any more.
+    /// nobody goes on with what he may not have any more. So they do where one that some of its peers fit as well comes ahead
+    /// of it, and they are that one from here on.
     pub fn replace(&self, callers: Vec<Caller>) {
         let mut in_force = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let known = |caller: Caller| {
-            let stays = in_force.iter().find(|known| known.caller == caller);
-            stays.map_or_else(|| Arc::new(Known::new(caller)), Arc::clone)
+        let known = |(place, caller): (usize, &Caller)| {
+            let before = in_force.iter().position(|known| known.caller == *caller);
+            let stays = before.filter(|before| {
+                let mut rivals = callers.iter().take(place).filter(|ahead| ahead.shares_with(caller));
+                rivals.all(|rival| in_force.iter().take(*before).any(|known| known.caller.is_like(rival)))
+            });
+            let stays = stays.and_then(|before| in_force.get(before));
+            stays.map_or_else(|| Arc::new(Known::new(caller.clone())), Arc::clone)
         };
-        let callers: Vec<_> = callers.into_iter().map(known).collect();
+        let callers: Vec<_> = callers.iter().enumerate().map(known).collect();
         for before in in_force.iter().filter(|before| !callers.iter().any(|after| Arc::ptr_eq(before, after)))
         {
             before.changed.cancel();
@@ -130,6 +136,35 @@ mod tests {
         assert_eq!(unix(1, 50).as_deref(), Some("group"));
         assert_eq!(unix(1, 1), None);
         assert_eq!(unix(0, 0), None, "root is nobody special");
+    }
+
+    #[test]
+    fn who_is_another_caller_from_here_on_has_no_more_of_the_one_before() {
+        let user = Caller { uid: Some(7), ..caller("user") };
+        let group = Caller { gid: Some(50), ..caller("group") };
+        let elsewhere = Caller { uid: Some(8), gid: Some(51), ..caller("elsewhere") };
+        let token = Caller { token: Some(TokenHash::of("t0ken")), ..caller("token") };
+        let renamed = Caller { uid: Some(7), ..caller("renamed") };
+        let all = [&user, &group, &token];
+        let stay = |after: &[&Caller]| {
+            let callers = Callers::new(all.into_iter().cloned().collect());
+            let before = callers.0.read().unwrap().clone();
+            callers.replace(after.iter().map(|caller| (*caller).clone()).collect());
+            before.iter().map(|known| !known.changed.is_cancelled()).collect::<Vec<_>>()
+        };
+        assert_eq!(stay(&all), [true, true, true]);
+        assert_eq!(
+            stay(&[&elsewhere, &token, &user, &group]),
+            [true, true, true],
+            "none of them is that one"
+        );
+        assert_eq!(
+            stay(&[&group, &user, &token]),
+            [false, true, true],
+            "who is in the group is the group now"
+        );
+        assert_eq!(stay(&[&renamed, &group, &token]), [false, true, true], "who is ahead is like before");
+        assert_eq!(stay(&[&group, &token]), [false, true, true]);
     }
 
     #[test]

@@ -92,6 +92,7 @@ impl Health {
 pub struct GrpcServer {
     router: Router<Stack<DoorLayer, Identity>>,
     calls: TaskTracker,
+    clock: Arc<dyn Clock>,
 }
 
 impl GrpcServer {
@@ -120,7 +121,7 @@ impl GrpcServer {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), tonic::transport::Error> {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(pause_after_error);
-        let incoming = tls::handshakes(incoming, config).map_ok(connection);
+        let incoming = tls::handshakes(incoming, config, self.clock).map_ok(connection);
         self.router.serve_with_incoming_shutdown(incoming, shutdown).await
     }
 
@@ -184,7 +185,7 @@ pub async fn assemble(api: Api) -> Result<Assembled, tonic_reflection::server::E
     let tally = Arc::new(Tally::new());
     let integration = Integration { flows: Arc::clone(&flows), tally: Arc::clone(&tally) };
     let integration = IntegrationServiceServer::new(integration).max_decoding_message_size(MAX_MESSAGE);
-    let admin = Admin { flows, clock, started, tally: Arc::clone(&tally) };
+    let admin = Admin { flows, clock: Arc::clone(&clock), started, tally: Arc::clone(&tally) };
     let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE);
     // The error details are registered too, so that grpcurl shows them decoded.
     let reflection = || {
@@ -203,5 +204,5 @@ pub async fn assemble(api: Api) -> Result<Assembled, tonic_reflection::server::E
         .add_service(reflection().build_v1alpha()?)
         .add_service(integration)
         .add_service(admin);
-    Ok(Assembled { server: GrpcServer { router, calls }, health, tally })
+    Ok(Assembled { server: GrpcServer { router, calls, clock }, health, tally })
 }

@@ -18,6 +18,10 @@ use crate::domain::Reason;
 const DURATIONS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
 
+/// The reasons that say that something is wrong on this side.
+const WATCHED: [Reason; 4] =
+    [Reason::Internal, Reason::StoreUnavailable, Reason::RecordCorrupt, Reason::Overloaded];
+
 /// The counts. All of them are there from the start, so that counting takes no lock and no caller can make them more.
 #[derive(Debug)]
 pub struct Tally {
@@ -51,7 +55,7 @@ pub(super) struct Call(usize);
 
 impl Tally {
     /// Nothing counted yet.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // That the descriptors can be read is seen to where the services are put together.
         let contract = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
         let services = contract.file.iter().flat_map(|file| {
@@ -135,17 +139,26 @@ impl Tally {
         streams.map(|(call, open)| (call.as_str(), open.get()))
     }
 
+    /// All that is counted, and of what is watched for its growth (the alerts of docs/metrics.md) also that nothing was: a
+    /// count that comes with the first one hides that it grew.
+    pub fn watched(&self) -> impl Iterator<Item = (&str, Reason, u64)> {
+        self.all().filter(|(_, reason, count)| *count > 0 || WATCHED.contains(reason))
+    }
+
     /// What was counted: call, reason and number, by call in the contract's order. Calls of other services (health,
     /// reflection) have an empty name.
     pub fn counted(&self) -> Vec<(&str, Reason, u64)> {
+        self.all().filter(|(_, _, count)| *count > 0).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&str, Reason, u64)> {
         let rows = self.calls.iter().zip(self.counts.chunks(Reason::ALL.len()));
-        let all = rows.flat_map(|(call, counts)| {
+        rows.flat_map(|(call, counts)| {
             Reason::ALL
                 .iter()
                 .zip(counts)
                 .map(|(reason, count)| (call.as_str(), *reason, count.load(Ordering::Relaxed)))
-        });
-        all.filter(|(_, _, count)| *count > 0).collect()
+        })
     }
 }
 

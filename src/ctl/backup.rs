@@ -47,8 +47,9 @@ pub(super) fn backup(
         }
         return until_done(daemon, ending, to_standard_output(daemon, lines));
     }
-    let mut file = NewFile::create(&args.file)?;
     let copied = async {
+        // Only here, where its end is listened for: the file must not stay behind.
+        let mut file = NewFile::create(&args.file)?;
         let mut progress = Progress::new(lines, on_terminal);
         let (whole, records) = receive(daemon, |chunk, copied, total| {
             file.write(chunk)?;
@@ -66,7 +67,12 @@ pub(super) fn backup(
 async fn to_standard_output(daemon: &Daemon, lines: &mut Lines<'_>) -> Result<Exit, Failure> {
     receive(daemon, |chunk, _, _| match lines.sink.write_all(chunk).and_then(|()| lines.sink.flush()) {
         Ok(()) => Ok(Reader::Here),
-        Err(error) => Err(Failure::line(&error)),
+        Err(error) => Err(Failure::local(
+            Exit::OUTPUT,
+            "OUTPUT_FAILED",
+            format!("cannot write the backup: {error}"),
+            "Make room where the output goes, and run the same command again: what was written so far is no backup.",
+        )),
     })
     .await?;
     Ok(Exit::Success)

@@ -35,7 +35,14 @@ const HARMLESS: [&str; 13] = [
     "WatchSession",
 ];
 /// What to do after one of them.
-const REPEAT: &str = "Run the same command again: nothing is lost, and a consumer goes on where it was done";
+fn repeat(call: &str) -> &'static str {
+    match call {
+        "AcknowledgeEvents" | "ListEvents" | "WatchEvents" => {
+            "Run the same command again: nothing is lost, and a consumer goes on where it was done"
+        }
+        _ => "Run the same command again: nothing is lost",
+    }
+}
 
 /// A command that failed: what, why, and what to do about it.
 #[derive(Debug)]
@@ -99,15 +106,15 @@ impl Failure {
     /// A line of a watch is here and cannot be written.
     pub(super) fn line(error: &io::Error) -> Self {
         let message = format!("cannot write what was told: {error}");
-        let remedy =
-            format!("Make room where the output goes. {REPEAT}; what could not be written is told again.");
+        let remedy = "See to where the output goes: is there room, and does somebody read it? Then run the same command again: \
+                      what could not be written is told again.";
         Self::local(Exit::OUTPUT, "OUTPUT_FAILED", message, remedy)
     }
 
     /// The daemon ended a stream, and left what was waited for untold.
     pub(super) fn ended_early(call: &str, target: &Target) -> Self {
         let message = format!("{call}: {target} ended the stream without a reason");
-        Self::local(Exit::UNAVAILABLE, "STREAM_ENDED", message, format!("{REPEAT}."))
+        Self::local(Exit::UNAVAILABLE, "STREAM_ENDED", message, format!("{}.", repeat(call)))
     }
 
     /// No answer in time.
@@ -115,7 +122,7 @@ impl Failure {
         let after = humantime::format_duration(after);
         let message = format!("{call}: no answer from {target} within {after}");
         let remedy = if HARMLESS.contains(&call) {
-            format!("{REPEAT}. `cairlctl status` tells how the daemon is; --timeout waits longer.")
+            format!("{}. `cairlctl status` tells how the daemon is; --timeout waits longer.", repeat(call))
         } else {
             "The call may have taken effect: look with `cairlctl session get`, or repeat the command \
              with a longer --timeout (`start` with the same --request-id)."
@@ -142,7 +149,7 @@ impl Failure {
         let cause = sources(source).last().map(ToString::to_string).unwrap_or_default();
         let message = format!("{call}: the connection to {target} broke: {cause}");
         let after = if HARMLESS.contains(&call) {
-            format!("{REPEAT} once it is.")
+            format!("{} once it is.", repeat(call))
         } else {
             "The call may have taken effect: look with `cairlctl session get` before repeating it.".to_owned()
         };
@@ -390,12 +397,15 @@ cairlctl: StartAuthorization: too much is pending
     fn what_can_be_repeated_is_told_so() {
         let after = Duration::from_secs(60);
         let broken = Status::from_error(Box::new(io::Error::other("reset by peer")));
-        for (call, is_harmless) in [("WatchEvents", true), ("StartAuthorization", false)] {
+        for (call, is_harmless) in
+            [("WatchEvents", true), ("CompactStore", true), ("StartAuthorization", false)]
+        {
             let late = text(&Failure::timed_out(call, &target(), after), false);
             let lost = text(&Failure::of_status(call, &target(), after, &broken), false);
             for told in [late, lost] {
                 assert_eq!(told.contains("Run the same command again"), is_harmless, "{told}");
                 assert_eq!(told.contains("may have taken effect"), !is_harmless, "{told}");
+                assert_eq!(told.contains("consumer"), call == "WatchEvents", "{told}");
             }
         }
     }

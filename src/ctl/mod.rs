@@ -116,8 +116,10 @@ fn execute(args: &Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
         Command::Store(StoreCommand::Verify) => {
             return store::verify(&daemon()?, &mut lines, streams.on_terminal, streams.ending);
         }
+        Command::Restore(restore) => {
+            return restore::restore(restore, &mut lines, streams.on_terminal, streams.ending);
+        }
         Command::Store(StoreCommand::Compact) => store::compact(&daemon()?),
-        Command::Restore(restore) => restore::restore(restore, &mut lines, streams.on_terminal),
         Command::Explain(explain) => explain::explain(explain),
         Command::Start(start) => authorize::start(&daemon()?, start),
         Command::Complete(complete) => authorize::complete(&daemon()?, complete, stdin),

@@ -11,19 +11,33 @@ use std::{
 use super::{
     args::Restore,
     backup::{NewFile, Whole, folder},
+    ending::Ending,
     exit::Exit,
     failure::Failure,
     input::unreadable,
     output::{Block, Report, bytes},
     progress::Progress,
-    watch::Lines,
+    watch::{Lines, until_done_alone},
 };
 
 /// Bytes that are copied at a time.
 const CHUNK: usize = 256 * 1024;
 
-/// Copies the backup to where the store is to be, if it is whole.
-pub(super) fn restore(args: &Restore, lines: &mut Lines<'_>, on_terminal: bool) -> Result<Report, Failure> {
+/// Copies the backup to where the store is to be, if it is whole. Nothing stays behind where that is ended before.
+pub(super) fn restore(
+    args: &Restore,
+    lines: &mut Lines<'_>,
+    on_terminal: bool,
+    ending: Ending<'_>,
+) -> Result<Exit, Failure> {
+    until_done_alone(ending, async {
+        let report = copy(args, lines, on_terminal).await?;
+        report.write(lines.json, lines.sink)?;
+        Ok(Exit::Success)
+    })
+}
+
+async fn copy(args: &Restore, lines: &mut Lines<'_>, on_terminal: bool) -> Result<Report, Failure> {
     let Restore { file: from, to } = args;
     let name = from.display().to_string();
     let mut backup = File::open(from).map_err(|error| unreadable(&name, &error))?;
@@ -43,6 +57,8 @@ pub(super) fn restore(args: &Restore, lines: &mut Lines<'_>, on_terminal: bool) 
         store.write(bytes)?;
         let number = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         progress.shown((number(whole.length), number(size)), "copied and looked at")?;
+        // Whoever ends it is heard here.
+        tokio::task::yield_now().await;
     }
     progress.over_with()?;
     if let Some(what) = whole.says() {

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 
 use prost::Message;
+use tokio::runtime::Builder;
 
 use super::{
     args::Watch,
@@ -64,10 +65,10 @@ pub(super) fn until_ended(
     interrupted: Exit,
     watch: impl Future<Output = Result<Exit, Failure>>,
 ) -> Result<Exit, Failure> {
-    until(daemon, ending, watch, |ended| match ended {
+    daemon.run(until(ending, watch, |ended| match ended {
         Ended::Interrupted => Ok(interrupted),
         Ended::ReaderGone => Ok(Exit::Success),
-    })
+    }))
 }
 
 /// Runs what is worth nothing before it is done, whoever ends it.
@@ -76,27 +77,39 @@ pub(super) fn until_done(
     ending: Ending<'_>,
     work: impl Future<Output = Result<Exit, Failure>>,
 ) -> Result<Exit, Failure> {
-    until(daemon, ending, work, |ended| match ended {
+    daemon.run(until(ending, work, undone))
+}
+
+/// The same without a daemon; the work yields from time to time, so that its end is heard.
+pub(super) fn until_done_alone(
+    ending: Ending<'_>,
+    work: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(until(ending, work, undone))
+}
+
+/// How the process ends where its work was ended before it was done.
+fn undone(ended: Ended) -> Result<Exit, Failure> {
+    match ended {
         Ended::Interrupted => Ok(Exit::Interrupted),
         Ended::ReaderGone => Err(reader_gone()),
-    })
+    }
 }
 
 /// Runs work until it is over, or is ended from this side, which then says how the process ends.
-fn until(
-    daemon: &Daemon,
+async fn until(
     ending: Ending<'_>,
     work: impl Future<Output = Result<Exit, Failure>>,
     when_ended: impl FnOnce(Ended) -> Result<Exit, Failure>,
 ) -> Result<Exit, Failure> {
-    daemon.run(async {
-        tokio::select! {
-            // First, so that a stream with always one more message cannot keep a signal from being heard.
-            biased;
-            ended = ending => when_ended(ended),
-            outcome = work => outcome,
-        }
-    })
+    tokio::select! {
+        // First, so that a stream with always one more message cannot keep a signal from being heard.
+        biased;
+        ended = ending => when_ended(ended),
+        outcome = work => outcome,
+    }
 }
 
 /// Whoever read has closed standard output before all was told.

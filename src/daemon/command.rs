@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use super::{
+    check::check,
     config::{Config, Environment, Sockets, load},
     descriptors, dev,
     exit::{Failure, say, write_secret},
@@ -122,13 +123,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             traces.finish();
             ended
         }
-        Command::Check { config } => {
-            let checked = configuration(&config, Sockets::Unknown)?;
-            let is_told = checked.grpc.unix.is_some() || checked.grpc.tcp.is_some();
-            let unless =
-                if is_told { "" } else { ", where cairld.socket says where callers reach the daemon" };
-            say(format_args!("{}: nothing is wrong{unless}", config.display()))
-        }
+        Command::Check { config } => check(&config, &Traces::default().tracer()),
         Command::Sandbox { listen, allow_remote, daily_cap, log } => {
             telemetry::start("info", &log);
             sandbox::check_listen(listen, allow_remote)

@@ -1,6 +1,7 @@
 //! Assembles the rooms into a daemon: configuration, listeners, start, drain, stop; and the commands of `cairld`.
 
 mod assemble;
+mod check;
 mod clock;
 pub mod command;
 pub mod config;

@@ -1,10 +1,13 @@
 //! A reload: a configuration that was read anew comes into force as a whole, or not at all.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod changes;
+
+use std::sync::Arc;
 
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
+use self::changes::{changes, fixed};
 use super::{
     assemble,
     config::Config,
@@ -53,11 +56,11 @@ impl InForce {
                 Readiness::AsConfigured
             }
             Ok(changes) => {
-                tracing::info!(changes = %changes.join("; "), "the configuration was read anew and is in force");
+                // In the message itself, which is all that `journalctl` shows without being asked for more.
+                tracing::info!("the configuration was read anew and is in force: {}", changes.join("; "));
                 Readiness::AsConfigured
             }
             Err(refused) => {
-                // In the message itself, which is all that `journalctl` shows without being asked for more.
                 tracing::error!(
                     "the configuration was read anew and is not in force, all is as before: {refused}"
                 );
@@ -86,53 +89,4 @@ impl InForce {
         self.config = config;
         Ok(changes)
     }
-}
-
-/// The keys that differ and that cannot be changed while the daemon runs.
-fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
-    let differ = [
-        ("grpc.unix", before.grpc.unix != after.grpc.unix),
-        ("grpc.tcp", before.grpc.tcp != after.grpc.tcp),
-        ("grpc.tls", before.tls.is_some() != after.tls.is_some()),
-        ("http.ops", before.http.ops != after.http.ops),
-        ("http.webhooks", before.http.webhooks != after.http.webhooks),
-        ("store", before.store != after.store),
-    ];
-    differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
-}
-
-/// What a reload changes, for the log.
-fn changes(before: &Config, after: &Config) -> Vec<String> {
-    let clients = |config: &Config| named(&config.clients, |client| client.name.to_string());
-    let callers = |config: &Config| named(&config.callers, |caller| caller.name.to_string());
-    let mut changes = differences("client", &clients(before), &clients(after));
-    changes.extend(differences("caller", &callers(before), &callers(after)));
-    if before.keys != after.keys {
-        changes.push(
-            if before.keys.first == after.keys.first { "keys: others open" } else { "keys: another seals" }
-                .to_owned(),
-        );
-    }
-    if before.tls != after.tls {
-        changes.push("grpc.tls: other certificates".to_owned());
-    }
-    changes
-}
-
-fn named<T: Clone>(items: &[T], name: impl Fn(&T) -> String) -> BTreeMap<String, T> {
-    items.iter().map(|item| (name(item), item.clone())).collect()
-}
-
-fn differences<T: PartialEq>(
-    kind: &str,
-    before: &BTreeMap<String, T>,
-    after: &BTreeMap<String, T>,
-) -> Vec<String> {
-    let gone = before.keys().filter(|name| !after.contains_key(*name)).map(|name| (name, "gone"));
-    let other = after.iter().filter_map(|(name, item)| match before.get(name) {
-        None => Some((name, "new")),
-        Some(known) if known != item => Some((name, "changed")),
-        Some(_) => None,
-    });
-    gone.chain(other).map(|(name, what)| format!("{kind} {name}: {what}")).collect()
 }

@@ -9,6 +9,7 @@ mod callback;
 mod catalogue;
 mod claims;
 mod event;
+mod flood;
 mod id;
 mod name;
 mod next_step;
@@ -33,6 +34,7 @@ pub use catalogue::{
 };
 pub use claims::{Userinfo, UserinfoError};
 pub use event::{Envelope, MAX_WEBHOOK_BYTES, SigningSecret, verify_signature};
+pub use flood::Flood;
 pub use id::{EventId, IdError, RunId, SessionId, State};
 pub use name::{CallerName, ClientName, ConsumerName, NameError, ProviderSessionId, Scope};
 pub use next_step::NextStep;

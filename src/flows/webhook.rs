@@ -11,8 +11,8 @@ use std::sync::{
 use super::{Client, Flows, Registered, ids::random};
 use crate::{
     domain::{
-        ClientName, Envelope, EventId, Moment, Reason, Refusal, Session, SessionId, SigningSecret, Stage,
-        Status, Viewer,
+        ClientName, Envelope, EventId, Flood, Moment, Reason, Refusal, Session, SessionId, SigningSecret,
+        Stage, Status, Viewer,
     },
     store::{Event, Ingested, NewEvent},
 };
@@ -72,7 +72,7 @@ pub struct WebhookCounts {
     pub last: Option<Moment>,
 }
 
-/// Counts a client's webhooks, and sees to it that a flood of forgeries is none in the log.
+/// Counts a client's webhooks.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
     /// One for each of the client's secrets.
@@ -85,15 +85,10 @@ pub(super) struct Counter {
 struct Common {
     kept: AtomicU64,
     duplicates: AtomicU64,
-    refused: AtomicU64,
+    refused: Flood,
     /// When the last one was verified.
     last: Mutex<Option<Moment>>,
-    /// From when on the next refusal is told, milliseconds of the boot clock.
-    quiet_until: AtomicU64,
 }
-
-/// How long the log says nothing of further forgeries for a client, milliseconds.
-const QUIET: u64 = 1000;
 
 impl Counter {
     /// A counter for a client; what was counted for the same client before a reload goes on, secret by secret.
@@ -121,28 +116,13 @@ impl Counter {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One more is refused; answers how many were so far where the log is to hear of it.
-    fn refused(&self, now: Moment) -> Option<u64> {
-        let refused = self.common.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        let now = now.boot.millis;
-        let quiet_until = self.common.quiet_until.load(Ordering::Relaxed);
-        let next = now.saturating_add(QUIET);
-        let is_told = now >= quiet_until
-            && self
-                .common
-                .quiet_until
-                .compare_exchange(quiet_until, next, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        is_told.then_some(refused)
-    }
-
     fn counts(&self) -> WebhookCounts {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         WebhookCounts {
             verified: self.verified.iter().map(|count| read(count)).collect(),
             kept: read(&self.common.kept),
             duplicates: read(&self.common.duplicates),
-            refused: read(&self.common.refused),
+            refused: self.common.refused.count(),
             last: *self.last(),
         }
     }
@@ -208,7 +188,7 @@ impl Flows {
     /// is how long its body is, as far as it was read.
     pub fn forged(&self, client: &Registered, forgery: Forgery, bytes: usize) -> Refusal {
         let reason = Reason::WebhookSignatureInvalid;
-        if let Some(refused) = client.webhooks.refused(self.now()) {
+        if let Some(refused) = client.webhooks.common.refused.more(self.now()) {
             let what = forgery.as_str();
             tracing::warn!(
                 %reason, client = %client.name, what, bytes, refused,
@@ -234,14 +214,10 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_forgeries_is_counted_and_told_once_a_second() {
+    fn what_becomes_of_webhooks_is_counted() {
         let verified = vec![Arc::default(), Arc::default()];
         let counter = Counter { verified, ..Counter::default() };
-        assert_eq!(counter.refused(at(5000)), Some(1));
-        for _ in 0..1000 {
-            assert_eq!(counter.refused(at(5999)), None);
-        }
-        assert_eq!(counter.refused(at(6000)), Some(1002), "with those that were not told");
+        counter.common.refused.more(at(6000));
         counter.verified(at(7000), 1);
         counter.durable(false);
         counter.durable(true);
@@ -249,7 +225,7 @@ mod tests {
         let last = Some(at(7000));
         assert_eq!(
             counter.counts(),
-            WebhookCounts { verified: vec![0, 1], kept: 1, duplicates: 2, refused: 1002, last }
+            WebhookCounts { verified: vec![0, 1], kept: 1, duplicates: 2, refused: 1, last }
         );
     }
 }

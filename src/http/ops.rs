@@ -92,7 +92,11 @@ impl<O: Operations> OpsServer<O> {
             refused.headers_mut().insert(ALLOW, GET);
             return refused;
         }
-        let asks = |word| request.uri().query().is_some_and(|query| query.split('&').any(|key| key == word));
+        // With a value or without one, as it stands in others' probes.
+        let asks = |word| {
+            let query = request.uri().query().unwrap_or_default();
+            query.split('&').any(|pair| pair.split('=').next() == Some(word))
+        };
         match path {
             "/metrics" => match self.0.metrics().await {
                 Some(metrics) => with_type(StatusCode::OK, OPEN_METRICS, metrics),

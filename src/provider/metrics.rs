@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use prometheus_client::metrics::{counter::Counter, family::Family, histogram::Histogram};
 
-use crate::domain::ClientName;
+use crate::domain::{ClientName, Stage};
 
 /// How long a request takes, seconds: up to the longest that may be configured.
 const REQUESTS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Where requests go.
+const ENDPOINTS: [Stage; 4] = [Stage::Token, Stage::Userinfo, Stage::Session, Stage::Revoke];
 
 /// Times by labels.
 pub(super) type Durations = Family<[(&'static str, String); 2], Histogram, fn() -> Histogram>;
@@ -31,6 +34,26 @@ impl Default for ProviderMetrics {
     }
 }
 
+impl ProviderMetrics {
+    /// A client is there: its requests are counted from zero on, since whoever watches their growth would not see the first
+    /// of a count that comes with it.
+    pub fn begin(&self, client: &ClientName) {
+        for endpoint in ENDPOINTS.map(Stage::as_str) {
+            for end in End::ALL {
+                self.count(client, endpoint, end);
+            }
+        }
+    }
+
+    fn count(&self, client: &ClientName, endpoint: &str, end: End) -> Counter {
+        self.requests.get_or_create_owned(&[
+            ("client", client.to_string()),
+            ("endpoint", endpoint.to_owned()),
+            ("outcome", end.as_str().to_owned()),
+        ])
+    }
+}
+
 /// A request's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -40,6 +63,17 @@ pub(super) enum End {
 }
 
 impl End {
+    /// One of each that is told apart.
+    const ALL: [Self; 7] = [
+        Self::Answered(200),
+        Self::Answered(300),
+        Self::Answered(400),
+        Self::Answered(429),
+        Self::Answered(500),
+        Self::Unreachable,
+        Self::Unanswered,
+    ];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Answered(429) => "429",
@@ -63,11 +97,8 @@ pub(super) struct ClientMetrics {
 impl ClientMetrics {
     /// A request to an endpoint has ended.
     pub(super) fn ended(&self, endpoint: &str, end: End, took: Duration) {
+        self.all.count(&self.client, endpoint, end).inc();
         let (client, endpoint) = (("client", self.client.to_string()), ("endpoint", endpoint.to_owned()));
-        self.all
-            .requests
-            .get_or_create(&[client.clone(), endpoint.clone(), ("outcome", end.as_str().to_owned())])
-            .inc();
         self.all.durations.get_or_create(&[client, endpoint]).observe(took.as_secs_f64());
     }
 }

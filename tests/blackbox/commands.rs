@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use crate::support::{CHECKOUT, Daemon, World, cairlctl, cairld, contains, output};
 
+const META: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("meta");
+
 fn run(command: &mut Command) -> (i32, String, String) {
     let (status, stdout, stderr) = output(command);
     (status.status.code().unwrap(), stdout, stderr)
@@ -17,6 +19,32 @@ async fn check_says_everything_at_once() {
     let (code, stdout, _) = run(cairld().arg("check").arg("--config").arg(world.config()));
     assert_eq!(code, 0);
     assert!(stdout.contains("nothing is wrong"), "{stdout}");
+
+    // What is not there before the daemon's first start may be by then.
+    let elsewhere = world.config_text().replace("\"cairld.redb\"", "\"state/cairld.redb\"");
+    fs::write(world.config(), elsewhere).unwrap();
+    let (code, stdout, stderr) = run(cairld().arg("check").arg("--config").arg(world.config()));
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    let folder = world.path("state").display().to_string();
+    assert!(
+        stdout.contains(&format!("warning: store.path: {folder} is not there; a start needs it")),
+        "{stdout}"
+    );
+    assert!(!stdout.contains("grpc.unix") && stdout.contains("nothing is wrong"), "{stdout}");
+
+    // A host without root certificates.
+    fs::write(world.config(), world.config_text()).unwrap();
+    for command in ["check", "serve"] {
+        let mut without = cairld();
+        without.arg(command).arg("--config").arg(world.config());
+        without.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", world.path("none"));
+        let (code, _, stderr) = run(&mut without);
+        assert_eq!(code, 78, "EX_CONFIG: {stderr}");
+        assert!(
+            stderr.contains("client \"shop\"") && stderr.contains("system's CA certificates"),
+            "{stderr}"
+        );
+    }
 
     let text = world
         .config_text()
@@ -69,6 +97,23 @@ async fn what_stands_in_the_way_of_a_start_is_said_with_its_exit_code() {
     let (code, _, stderr) = serve();
     assert_eq!(code, 78, "EX_CONFIG: {stderr}");
     assert!(stderr.contains("keys.files"), "{stderr}");
+
+    world.write_secret("store.key", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=");
+    let store = redb::Database::open(world.path("cairld.redb")).unwrap();
+    let newer = store.begin_write().unwrap();
+    let version: [u8; 4] = newer
+        .open_table(META)
+        .unwrap()
+        .insert(&b"schema_version"[..], &[0, 0, 0, 99][..])
+        .unwrap()
+        .map(|before| before.value().try_into().unwrap())
+        .unwrap();
+    newer.commit().unwrap();
+    drop(store);
+    let (code, _, stderr) = serve();
+    let knows = u32::from_be_bytes(version);
+    assert_eq!(code, 78, "EX_CONFIG: {stderr}");
+    assert!(stderr.contains(&format!("schema version 99, this one knows {knows}")), "{stderr}");
 
     let missing = world.config_text().replace("cairld.redb", "no/such/folder/cairld.redb");
     fs::write(world.config(), missing).unwrap();

@@ -13,6 +13,7 @@ mod clock;
 mod commands;
 mod crash;
 mod crash_load;
+mod ctl_ended;
 mod ctl_events;
 mod dev;
 mod docs;

@@ -201,6 +201,10 @@ async fn only_looks_are_answered() {
         let long = get(&ops, &format!("{path}?verbose")).await;
         assert!(long.status == 200 && long.body.contains("[+]writer ok\n"), "{long:?}");
         assert!(long.body.ends_with(&format!("{} check passed\n", &path[1..])), "{long:?}");
+        for query in ["verbose=1", "probe=a&verbose", "verbose="] {
+            assert_eq!(get(&ops, &format!("{path}?{query}")).await.body, long.body, "{query}");
+        }
+        assert_eq!(get(&ops, &format!("{path}?not=verbose")).await.body, "ok\n", "{path}");
     }
     let other = get(&ops, "/healthz").await;
     assert!(other.status == 404 && other.body.contains("/readyz"), "{other:?}");
@@ -256,6 +260,38 @@ async fn a_reload_that_is_refused_is_a_warning_until_one_is_not() {
     let ready = get(&ops, "/readyz?verbose").await;
     assert!(ready.body.contains("[+]configuration ok"), "{ready:?}");
     Metrics::read(&ops).await.are(&[("cairld_config_last_reload_successful", 1.0)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_alerts_watch_is_there_from_zero_on_for_new_clients_too() {
+    let world = World::new().await;
+    let daemon = Daemon::start_told(&world.config(), &[]);
+    let from_zero = |client: &str| {
+        [
+            format!("cairld_exchanges_total{{client=\"{client}\",outcome=\"INVALID_CLIENT\"}}"),
+            format!("cairld_exchanges_total{{client=\"{client}\",outcome=\"OUTCOME_UNKNOWN\"}}"),
+            format!(
+                "cairld_provider_requests_total{{client=\"{client}\",endpoint=\"token\",outcome=\"unreachable\"}}"
+            ),
+            format!("cairld_webhooks_total{{client=\"{client}\",result=\"refused\"}}"),
+        ]
+    };
+    let metrics = Metrics::read(&daemon.ops()).await;
+    for sample in from_zero("shop") {
+        metrics.are(&[(&sample, 0.0)]);
+    }
+    metrics.are(&[("cairld_call_errors_total{method=\"GetSession\",reason=\"INTERNAL\"}", 0.0)]);
+    assert!(!metrics.samples.keys().any(|sample| sample.contains("\"second\"")));
+
+    let second = "[[client]]\nname = \"second\"\nbase_url = \"https://cairl.app\"\nclient_id_file = \"client.id\"\n\
+                  client_secret_file = \"client.secret\"\nredirect_uris = [\"https://second.example/callback\"]\n";
+    fs::write(world.config(), format!("{}{second}", world.config_text())).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.tells("STATUS=serving gRPC", 2);
+    let metrics = Metrics::read(&daemon.ops()).await;
+    for sample in from_zero("second") {
+        metrics.are(&[(&sample, 0.0)]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,7 +40,7 @@ async fn callers_come_and_go_and_their_streams_with_them() {
     // `other` leaves, somebody new comes, `reader` may more, and `checkout` stays as it is.
     world.write_secret("other.token", NEW);
     reload(&world, &daemon, "name = \"other\"", "name = \"newcomer\"");
-    daemon.says("caller other: gone; caller newcomer: new");
+    daemon.says("was read anew and is in force: caller other: gone; caller newcomer: new\"");
     assert_eq!(refused(other.session(&ids[1]).await).reason, "CALLER_UNKNOWN");
     let mut newcomer = Client::tcp(daemon.tcp(), Some(NEW)).await;
     newcomer.started().await;
@@ -51,7 +51,7 @@ async fn callers_come_and_go_and_their_streams_with_them() {
     let mut reader = Client::tcp(daemon.tcp(), Some(READER)).await;
     assert_eq!(refused(reader.start(start_request()).await).reason, "RPC_NOT_GRANTED");
     reload(&world, &daemon, "rpcs = [\"GetSession\"]", "rpcs = [\"GetSession\", \"StartAuthorization\"]");
-    daemon.says("caller reader: changed");
+    daemon.says("is in force: caller reader: rpcs\"");
     reader.start(start_request()).await.unwrap();
 
     // The stream of the caller that stayed as it was is still there.
@@ -72,7 +72,7 @@ async fn secrets_are_read_anew() {
     world.write_secret("client.secret", good.trim());
     world.write_secret("webhook.secret", "whsec_another_one");
     daemon.signal(Signal::HUP);
-    daemon.says("client shop: changed");
+    daemon.says("is in force: client shop: client_secret, webhook_secrets\"");
     client.completed(&callback).await.unwrap();
     let body = br#"{"event":"x"}"#;
     client.ingest(body, &signature_by("whsec_another_one", body)).await.unwrap();
@@ -108,16 +108,43 @@ async fn what_is_wrong_changes_nothing() {
     let good = world.config_text();
     fs::write(
         world.config(),
-        good.replace("cairld.redb", "other.redb").replace("\"cairld.sock\"", "\"b.sock\""),
+        good.replace("cairld.redb\"", "other.redb\"\nevent_retention = \"1d\"\npending_sessions = 7")
+            .replace("\"cairld.sock\"", "\"b.sock\""),
     )
     .unwrap();
     daemon.signal(Signal::HUP);
-    daemon.says("grpc.unix, store: cannot be changed while cairld runs; restart it, or take the change back");
+    daemon.says(
+        "grpc.unix, store.path, store.event_retention, store.pending_sessions: cannot be changed while cairld runs; \
+         restart it, or take the change back",
+    );
     client.started().await;
 
     fs::write(world.config(), &good).unwrap();
     daemon.signal(Signal::HUP);
     daemon.says("the configuration was read anew: nothing has changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_of_callers_is_a_change_since_the_first_that_fits_is_meant() {
+    let world = World::new().await;
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let (before, _) =
+        world.config_text().split_once("[[caller]]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let caller = |name: &str, way: &str, rpcs: &str| {
+        format!("[[caller]]\nname = \"{name}\"\n{way}\nclients = [\"shop\"]\nrpcs = [{rpcs}]\n")
+    };
+    let user = caller("by-user", &format!("uid = {uid}"), "\"*\"");
+    let group = caller("by-group", &format!("gid = {gid}"), "\"GetSession\"");
+    fs::write(world.config(), format!("{before}{user}{group}")).unwrap();
+    let daemon = world.daemon();
+    let mut client = world.unix().await;
+    client.started().await;
+
+    let newcomer = caller("ahead", "uid = 4294967294", "\"*\"");
+    fs::write(world.config(), format!("{before}{newcomer}{group}{user}")).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.says("is in force: caller ahead: new; callers: another order\"");
+    assert_eq!(refused(client.start(start_request()).await).reason, "RPC_NOT_GRANTED");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,14 @@
 //! Files of certificates, PEM (RFC 7468).
 
-use std::{io::Read, path::Path};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 
 use super::{
     secret_file::{explain, open, plain_path},
@@ -11,13 +17,53 @@ use super::{
 
 /// Longest file of certificates worth reading, bytes.
 const LONGEST: u64 = 4 * 1024 * 1024;
+/// What each of them begins with.
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// What a file of certificates holds; at least one.
 pub(super) struct Certificates {
+    path: PathBuf,
     /// Each of them.
     pub(super) list: Vec<CertificateDer<'static>>,
     /// All of them as they stand in the file.
     pub(super) pem: Vec<u8>,
+}
+
+impl Certificates {
+    /// All of them as roots that are believed.
+    fn roots(&self) -> Result<RootCertStore, String> {
+        let mut roots = RootCertStore::empty();
+        for (index, certificate) in self.list.iter().enumerate() {
+            roots.add(certificate.clone()).map_err(|error| {
+                let line = self.line(index).map(|line| format!(", in line {line},")).unwrap_or_default();
+                format!(
+                    "{}: certificate {}{line} is none that can be believed: {error}; take it out, or have it as it was issued",
+                    self.path.display(),
+                    index + 1
+                )
+            })?;
+        }
+        Ok(roots)
+    }
+
+    /// Which line of the file one of them begins in.
+    fn line(&self, index: usize) -> Option<usize> {
+        let lines = self.pem.split(|byte| *byte == b'\n').zip(1..);
+        let mut begins = lines.filter(|(line, _)| line.trim_ascii().starts_with(BEGIN));
+        begins.nth(index).map(|(_, line)| line)
+    }
+}
+
+/// Reads a file of certificates that are to be believed: what is no certificate inside is found here, and not when the first
+/// connection is made.
+pub(super) fn roots(
+    section: &mut Section<'_>,
+    key: &'static str,
+    what: &str,
+) -> Option<(Certificates, RootCertStore)> {
+    let certificates = certificates(section, key, what)?;
+    let roots = certificates.roots().map_err(|message| section.problem(key, message)).ok()?;
+    Some((certificates, roots))
 }
 
 /// Reads the file that a key names, where it is there; `what` says what is in it.
@@ -44,5 +90,5 @@ fn read(path: &Path, what: &str) -> Result<Certificates, String> {
              to 4 MiB"
         ));
     }
-    Ok(Certificates { list, pem })
+    Ok(Certificates { path: path.to_owned(), list, pem })
 }

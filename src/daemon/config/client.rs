@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     address,
-    certificates::certificates,
+    certificates::roots,
     secret_file::{self, Secret, SecretKeys},
     section::Section,
     value::duration,
@@ -160,7 +160,7 @@ fn client(mut section: Section<'_>, names: &mut BTreeSet<ClientName>) -> Option<
     let issuer = section.parsed("issuer", |text| address::secure(text).map(|_| text.to_owned()));
     let pass_trace = section.boolean("pass_trace");
     let authorize_params = authorize_params(&mut section);
-    let ca = certificates(&mut section, "ca_file", "root certificates");
+    let ca = roots(&mut section, "ca_file", "root certificates");
     let proxy = section.parsed("proxy", address::proxy);
     let timeouts = timeouts(section.table("timeouts"));
     let limits = limits(section.table("limits"));
@@ -188,7 +188,7 @@ fn client(mut section: Section<'_>, names: &mut BTreeSet<ClientName>) -> Option<
         pass_trace: pass_trace.unwrap_or(true),
         authorize_params,
         test_mode: key.starts_with(TEST_KEY),
-        ca_pem: ca.map(|certificates| certificates.pem),
+        ca_pem: ca.map(|(given, _)| given.pem),
         proxy,
         timeouts,
         limits,

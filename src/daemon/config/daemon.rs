@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -151,15 +151,31 @@ fn is_same_place(one: &Path, other: &Path) -> bool {
     whole(one) == whole(other)
 }
 
-pub(super) fn http(root: &mut Section<'_>) -> Http {
+/// Reads `[http]`; `tcp` is where callers come.
+pub(super) fn http(root: &mut Section<'_>, tcp: Option<SocketAddr>) -> Http {
     let mut section = root.table("http");
     let webhooks = section.parsed("webhooks", address);
     let ops = section.parsed("ops", address);
-    if ops.is_some_and(|ops| ops.port() != 0 && Some(ops) == webhooks) {
-        section.problem("ops", "is where webhooks arrive; each needs an address of its own");
+    let mut listeners = vec![("grpc.tcp", tcp)];
+    for (key, name, address) in [("webhooks", "http.webhooks", webhooks), ("ops", "http.ops", ops)] {
+        let is_taken = |other: &&(_, Option<SocketAddr>)| {
+            other.1.zip(address).is_some_and(|(one, two)| overlap(one, two))
+        };
+        if let Some((other, _)) = listeners.iter().find(is_taken) {
+            section.problem(key, format!("is where {other} listens; each needs an address of its own"));
+        }
+        listeners.push((name, address));
     }
     section.finish();
     Http { webhooks, ops }
+}
+
+/// Whether two cannot be listened on at a time: all addresses of a host include each of them, and those of IPv6 those of IPv4
+/// too, unless the host says otherwise. Port 0 is a free one each time.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let includes = |all: IpAddr, of: IpAddr| all.is_unspecified() && (all.is_ipv6() || of.is_ipv4());
+    one.port() != 0 && one.port() == other.port() && (a == b || includes(a, b) || includes(b, a))
 }
 
 /// Where something listens.

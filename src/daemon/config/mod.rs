@@ -147,7 +147,7 @@ impl Config {
 
     fn read_sections(mut root: Section<'_>) -> Option<Self> {
         let (grpc, tls) = daemon::grpc(&mut root);
-        let http = daemon::http(&mut root);
+        let http = daemon::http(&mut root, grpc.tcp);
         let store = daemon::store(&mut root);
         let keys = daemon::keys(&mut root);
         let (clients, names) = client::clients(&mut root);

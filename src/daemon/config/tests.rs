@@ -178,7 +178,7 @@ fn the_least_configuration_has_defaults() {
 fn everything_can_be_set() {
     let host = Host::new();
     host.secret("second.key", &MasterKeyText::new(8).0);
-    host.file("ca.pem", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n", 0o644);
+    host.file("ca.pem", tls::certificate("ca.internal").0, 0o644);
     let config = host.good(&with(Lines {
         grpc: "tcp = \"[::1]:50051\"\ninsecure = true\n",
         store: "cache = \"1GiB\"\nretention = \"365d\"\nbackend = \"redb\"",

@@ -11,7 +11,7 @@ use rustls::{
 
 use super::{
     caller::Caller,
-    certificates::certificates,
+    certificates::{certificates, roots},
     secret_file::{self, SecretKeys},
     section::Section,
 };
@@ -89,8 +89,8 @@ fn read(mut section: Section<'_>, ways: Ways) -> Option<Tls> {
         };
         key.map_err(told).ok()
     });
-    let roots =
-        certificates(&mut section, "client_ca_file", "the certificates that issue callers' certificates");
+    let (given, roots) =
+        roots(&mut section, "client_ca_file", "the certificates that issue callers' certificates").unzip();
     if ways.certificate && !section.has("client_ca_file") {
         section.problem(
             "client_ca_file",
@@ -99,18 +99,17 @@ fn read(mut section: Section<'_>, ways: Ways) -> Option<Tls> {
         );
     }
     let server = chain.as_ref().zip(key).and_then(|(chain, key)| {
-        let roots = roots.as_ref().map(|roots| roots.list.as_slice());
         server(&chain.list, key, roots, ways).map_err(|(key, message)| section.problem(key, message)).ok()
     });
     section.finish();
-    Some(Tls { server: Arc::new(server?), chain: chain?.list, roots: roots.map(|roots| roots.pem) })
+    Some(Tls { server: Arc::new(server?), chain: chain?.list, roots: given.map(|given| given.pem) })
 }
 
 /// The server side of TLS; or which key of the section is wrong, and why.
 fn server(
     chain: &[CertificateDer<'static>],
     key: PrivateKeyDer<'static>,
-    roots: Option<&[CertificateDer<'static>]>,
+    roots: Option<RootCertStore>,
     ways: Ways,
 ) -> Result<ServerConfig, (&'static str, String)> {
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -120,14 +119,7 @@ fn server(
     let builder = match roots {
         None => builder.with_no_client_auth(),
         Some(roots) => {
-            let mut store = RootCertStore::empty();
-            for root in roots {
-                let added = store.add(root.clone());
-                added.map_err(|error| {
-                    ("client_ca_file", format!("holds a certificate that is no issuer's: {error}"))
-                })?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider);
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = if ways.token { verifier.allow_unauthenticated() } else { verifier };
             let verifier = verifier.build().map_err(|error| ("client_ca_file", error.to_string()))?;
             builder.with_client_cert_verifier(verifier)

@@ -25,11 +25,7 @@ impl Calls {
         Self {
             durations: tally.durations().map(|(call, durations)| (named(call), durations)).collect(),
             streams: tally.open_streams().map(|(call, open)| (named(call), open)).collect(),
-            errors: tally
-                .counted()
-                .into_iter()
-                .map(|(call, reason, count)| (named(call), reason, count))
-                .collect(),
+            errors: tally.watched().map(|(call, reason, count)| (named(call), reason, count)).collect(),
         }
     }
 
@@ -49,7 +45,8 @@ impl Calls {
             entry(
                 "cairld_call_errors",
                 &["method", "reason"],
-                "Calls and streams that ended with an error, by its reason (docs/errors.md); those without a count are left out.",
+                "Calls and streams that ended with an error, by its reason (docs/errors.md). Those without a count are left out, but for `INTERNAL`, \
+                 `STORE_UNAVAILABLE`, `RECORD_CORRUPT` and `OVERLOADED`.",
             ),
             self.errors.into_iter().map(|(call, reason, count)| {
                 Row::of([("method", &call), ("reason", reason.as_str())], count)

@@ -56,6 +56,24 @@ pub(super) fn write_exchanges(book: &mut Book, flows: &FlowMetrics, provider: &P
     );
 }
 
+#[cfg(test)]
+impl Clients {
+    /// One client of which nothing is known but its rate budget.
+    pub(super) fn of(name: &str) -> Self {
+        use crate::domain::BudgetKind;
+
+        let budget =
+            BudgetStatus { kind: BudgetKind::Token, limit: 30, used: 0, waiting: 0, closed_until: None };
+        Self(vec![ClientNumbers {
+            name: name.to_owned(),
+            budgets: vec![budget],
+            webhooks: WebhookCounts::default(),
+            reconciliation: ReconciliationStatus::default(),
+            consumers: Vec::new(),
+        }])
+    }
+}
+
 impl Clients {
     pub(super) async fn read(flows: &Flows) -> Self {
         let mut clients = Vec::new();

@@ -6,9 +6,9 @@ use crate::daemon::metrics::book::Line;
 const BEGIN: &str = "<!-- begin: generated -->\n";
 const END: &str = "<!-- end: generated -->";
 
-/// A book without a number in it.
-fn empty() -> Book {
-    write(Numbers {
+/// No number at all.
+fn numbers() -> Numbers {
+    Numbers {
         process: Process::default(),
         last_reload: LastReload::default(),
         calls: Calls::default(),
@@ -19,7 +19,12 @@ fn empty() -> Book {
         flows: FlowMetrics::default(),
         provider: ProviderMetrics::default(),
         clients: Clients::default(),
-    })
+    }
+}
+
+/// A book without a number in it.
+fn empty() -> Book {
+    write(numbers())
 }
 
 /// The contents of the book as tables.
@@ -71,6 +76,87 @@ fn the_page_says_what_the_book_says() {
                     .is_some_and(|suffix| matches!(suffix, "_count" | "_sum" | "_bucket"))
         });
         assert!(!is_name || is_known, "{word} is no metric");
+    }
+}
+
+/// What an alert looks at: a metric, and the labels with the values that it names.
+struct Selector {
+    metric: String,
+    labels: Vec<(String, Vec<String>)>,
+}
+
+/// The selectors of an expression, and the labels that it groups by or matches on.
+fn parts_of(expr: &str) -> (Vec<Selector>, Vec<String>) {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let (mut selectors, mut grouped, mut rest) = (Vec::new(), Vec::new(), expr);
+    while let Some(start) = rest.find(is_word) {
+        let word = rest[start..].split(|c| !is_word(c)).next().unwrap();
+        rest = &rest[start + word.len()..];
+        let braces = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        if matches!(word, "by" | "on") {
+            let (list, behind) = rest.trim_start().strip_prefix('(').unwrap().split_once(')').unwrap();
+            grouped.extend(list.split(',').map(|label| label.trim().to_owned()));
+            rest = behind;
+        } else if word.starts_with("cairld_") || word == "up" {
+            let matchers = braces.map(|(matchers, _)| matchers).unwrap_or_default();
+            let labels =
+                matchers.split(',').filter_map(|matcher| matcher.split_once('=')).map(|(label, values)| {
+                    let values = values.trim_matches(|c| matches!(c, '~' | '"')).split('|');
+                    (label.to_owned(), values.map(str::to_owned).collect())
+                });
+            selectors.push(Selector { metric: word.to_owned(), labels: labels.collect() });
+            rest = braces.map_or(rest, |(_, behind)| behind);
+        }
+    }
+    (selectors, grouped)
+}
+
+#[test]
+fn alerts_name_what_there_is_from_the_start() {
+    let page = include_str!("../../../docs/metrics.md");
+    let exprs: Vec<&str> = page.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect();
+    assert!(exprs.len() > 10, "{exprs:?}");
+    // A daemon that nobody has called yet, with one client.
+    let (flows, provider) = (FlowMetrics::default(), ProviderMetrics::default());
+    let client = crate::domain::ClientName::parse("shop").unwrap();
+    flows.begin(&client);
+    provider.begin(&client);
+    let calls = Calls::read(&crate::api::Tally::new());
+    let clients = Clients::of(client.as_str());
+    let book = write(Numbers { calls, flows, provider, clients, ..numbers() });
+    let text = book.text().unwrap();
+    let labels_of = |metric: &str| {
+        let base = metric.strip_suffix("_bucket").unwrap_or(metric);
+        book.contents().iter().find_map(|line| match line {
+            Line::Metric { name, labels, .. } if name == base => Some(*labels),
+            Line::Metric { .. } | Line::Heading(_) => None,
+        })
+    };
+    for expr in exprs {
+        let (selectors, grouped) = parts_of(expr);
+        assert!(!selectors.is_empty(), "{expr}");
+        for Selector { metric, labels } in &selectors {
+            if metric == "up" {
+                continue;
+            }
+            let known = labels_of(metric).unwrap_or_else(|| panic!("{expr}: no metric is named {metric}"));
+            for (label, values) in labels {
+                assert!(known.contains(&label.as_str()), "{expr}: {metric} has no label {label}");
+                for value in values {
+                    let row = format!("{label}=\"{value}\"");
+                    let is_there = |line: &str| line.starts_with(metric.as_str()) && line.contains(&row);
+                    assert!(text.lines().any(is_there), "{expr}: nothing has {row} from the start");
+                }
+            }
+            for label in &grouped {
+                let is_known =
+                    matches!(label.as_str(), "instance" | "job") || known.contains(&label.as_str());
+                assert!(is_known, "{expr}: {metric} has no label {label}");
+            }
+        }
+        // Two sides whose labels differ match nothing unless it is said on which they are to.
+        let is_two_sided = [" unless ", " and "].iter().any(|operator| expr.contains(operator));
+        assert!(!is_two_sided || expr.contains(" on ("), "{expr}: on which labels?");
     }
 }
 

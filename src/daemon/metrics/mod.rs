@@ -46,6 +46,11 @@ struct Numbers {
 /// When the text cannot be written, which only a broken build can bring about.
 pub(super) async fn text(parts: &Parts, last_reload: LastReload) -> Result<String, fmt::Error> {
     let Parts { store, flows, tally, provider, .. } = parts;
+    // One that a reload has added is met here first, and nobody can have seen it before.
+    for client in flows.clients() {
+        flows.metrics().begin(&client.name);
+        provider.begin(&client.name);
+    }
     let numbers = Numbers {
         process: Process::read(parts),
         last_reload,

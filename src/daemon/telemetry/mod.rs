@@ -46,7 +46,8 @@ pub(super) fn start(default: &str, options: &LogOptions) {
     }
 }
 
-/// Callers' traces, and where spans go.
+/// Callers' traces, and where spans go; by default nowhere.
+#[derive(Default)]
 pub(super) struct Traces {
     export: Option<Arc<Export>>,
 }

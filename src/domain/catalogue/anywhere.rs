@@ -13,22 +13,24 @@ pub(super) const ENTRIES: &[Entry] = &[
         Reason::MissingApiKey,
         "The provider saw no API key, or one in the wrong format.",
         "Check that the file behind api_key_file of this [[client]] (by default client_id_file) holds one line, cairl_live_… \
-         or cairl_test_…, and that no proxy drops the Authorization header. Restart cairld, then repeat the call; the \
-         session is as it was.",
+         or cairl_test_…, and that no proxy drops the Authorization header. Reload cairld (restart it where the key \
+         is a credential from systemd), then repeat the call; the session is as it was.",
     ),
     anywhere(
         Says::Answer(Http::Is(401), Word::Text("Invalid or inactive API key")),
         Reason::InvalidApiKey,
         "The provider does not know the API key, or it was revoked.",
         "Compare the file behind api_key_file of this [[client]] (by default client_id_file) with the key in the provider's \
-         dashboard; if it was revoked, make a new one there. Restart cairld, then repeat the call; the session is as it was.",
+         dashboard; if it was revoked, make a new one there. Reload cairld (restart it where the key is a credential from \
+         systemd), then repeat the call; the session is as it was.",
     ),
     anywhere(
         Says::Answer(Http::Is(401), Word::Any(Some("Unauthorized"))),
         Reason::Unauthorized,
         "The provider answered 401 without saying that the key is the cause.",
         "Check in the provider's dashboard that this client's credentials are active, and that no proxy changes the \
-         Authorization header. Restart cairld if a credential changed, then repeat the call; the session is as it was.",
+         Authorization header. Reload cairld (restart it where systemd hands it the credentials) if one changed, then \
+         repeat the call; the session is as it was.",
     ),
     anywhere(
         Says::Answer(Http::Failed, Word::Any(None)),
@@ -56,7 +58,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         Reason::ProviderProtocol,
         "The provider's answer cannot be used: a redirect, not the JSON expected, or too long.",
         "Check base_url and endpoints of this [[client]] in cairld.toml, and what stands on the way (a proxy, a login page). \
-         Restart cairld after a change, then repeat the call; the session is as it was.",
+         Reload cairld after a change, then repeat the call; the session is as it was.",
     ),
     anywhere(
         Says::NoAnswer,

@@ -72,8 +72,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         Becomes::AsItWas,
         "The provider's session was begun with another API key than the one that asks.",
         "Put the API key that belongs to client_id_file of this [[client]] into its api_key_file, or leave api_key_file out: \
-         the client id is the key then. Restart cairld. The session itself goes on; call GetSession without refresh \
-         meanwhile.",
+         the client id is the key then. Reload cairld (restart it where the key is a credential \
+         from systemd). The session itself goes on; call GetSession without refresh meanwhile.",
     ),
     at(
         Stage::Session,

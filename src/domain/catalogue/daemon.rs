@@ -168,7 +168,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         Reason::CallerUnknown,
         "The daemon does not recognise the caller.",
         "On the Unix socket: give a [[caller]] in cairld.toml the uid (or gid) that your service runs under. Else send \
-         `authorization: Bearer …` with the token behind its token_file, once. Restart cairld after a change.",
+         `authorization: Bearer …` with the token behind its token_file, once. Reload cairld after a change.",
     ),
     general(
         Reason::RpcNotGranted,

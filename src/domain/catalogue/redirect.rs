@@ -44,8 +44,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         Becomes::Failed,
         "The provider does not have this redirect URI registered for the client id.",
         "Make the URL registered with the provider and redirect_uris of this [[client]] in cairld.toml the same, byte for \
-         byte: scheme, host, path, trailing slash. Restart cairld if cairld.toml changed, then call StartAuthorization \
-         again.",
+         byte: scheme, host, path, trailing slash. Reload cairld if cairld.toml changed, then \
+         call StartAuthorization again.",
     ),
     ends(
         Word::Code("invalid_request"),

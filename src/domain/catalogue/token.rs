@@ -44,7 +44,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         "The token endpoint found a field of the request missing or malformed.",
         "cairld sends every field, so something on the way is wrong: check that client_id_file and client_secret_file of \
          this [[client]] hold the credential and nothing else, that endpoints.token is the provider's token endpoint, and \
-         that no proxy rewrites the body. Restart cairld after a change, then call StartAuthorization again.",
+         that no proxy rewrites the body. Reload cairld (restart it where systemd hands it the \
+         credentials) after a change, then call StartAuthorization again.",
     ),
     ends(
         400,
@@ -78,7 +79,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "The provider says that the redirect URI is not the one of the authorization request.",
         "cairld sends the same one both times, so the provider compares it with another: make the URL registered there \
          and redirect_uris of this [[client]] in cairld.toml the same, trailing slash included, and let no proxy rewrite \
-         it. Restart cairld after a change, then call StartAuthorization again.",
+         it. Reload cairld after a change, then call StartAuthorization again.",
     ),
     waits(
         401,

@@ -260,7 +260,7 @@ async fn the_configuration_is_reloaded(scene: &Scene, daemon: &Daemon) {
     world.write_secret("other.token", &token);
     fs::write(world.config(), &good).unwrap();
     daemon.signal(Signal::HUP);
-    daemon.says("caller other: changed");
+    daemon.says("caller other: token");
     scene.note_refusal("WatchSession", &stream.message().await.unwrap_err());
     // For the daemon that comes after this one.
     world.write_secret("other.token", &scene.callers[1]);

@@ -154,7 +154,7 @@ async fn entries_of_the_journal_have_fields() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_reload_says_in_its_message_what_is_wrong() {
+async fn a_reload_says_in_its_message_what_it_changes_or_what_is_wrong() {
     if !may_mount() {
         println!("{LEFT_OUT}");
         return;
@@ -163,21 +163,28 @@ async fn a_refused_reload_says_in_its_message_what_is_wrong() {
     let (daemon, _stderr) = serve(&world, &world.path(JOURNAL));
     until(&socket, "serving webhooks");
     let good = fs::read_to_string(world.config()).unwrap();
-    let wrong = [
-        (good.replace("[grpc]\n", "[grpc]\ntls = 1\n"), "cannot be reloaded", "grpc.tls: "),
+    let reloads = [
+        (good.replace("[grpc]\n", "[grpc]\ntls = 1\n"), "cannot be reloaded", "grpc.tls: ", "3"),
         (
             good.replace("cairld.redb", "b.redb"),
             "was read anew and is not in force",
-            "store: cannot be changed",
+            "store.path: cannot be changed",
+            "3",
+        ),
+        (
+            good.replace("rpcs = [\"GetSession\"]", "rpcs = [\"GetSession\", \"WatchSession\"]"),
+            "was read anew and is in force",
+            ": caller reader: rpcs",
+            "6",
         ),
     ];
-    for (text, words, problem) in wrong {
+    for (text, words, problem, severity) in reloads {
         fs::write(world.config(), text).unwrap();
         kill_process(Pid::from_child(&daemon.0), Signal::HUP).unwrap();
-        // The message is all that `journalctl -p err` shows of it.
+        // The message is all that `journalctl` shows of it.
         let entry = until(&socket, &format!("the configuration {words}")).pop().unwrap();
         let (message, priority) = (&entry["MESSAGE"][0], &entry["PRIORITY"][0]);
-        assert!(message.contains(problem) && priority == "3", "{entry:?}");
+        assert!(message.contains(problem) && priority == severity, "{entry:?}");
     }
 }
 

@@ -31,7 +31,7 @@ fn host() -> (Host, String) {
     host.secret("secrets/shop.webhook_secret", "CANARY-webhook\n");
     host.secret("secrets/shop.api_key", "CANARY-api\n");
     host.secret("secrets/checkout.token", TOKEN);
-    host.file("ca.pem", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n", 0o644);
+    host.file("ca.pem", tls::certificate("ca.internal").0, 0o644);
     let (certificate, key) = tls::certificate("cairld.internal");
     host.file("tls/server.crt", &certificate, 0o644);
     host.file("tls/callers-ca.crt", &certificate, 0o644);

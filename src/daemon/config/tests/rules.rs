@@ -81,6 +81,12 @@ fn clients() {
     host.secret("two_lines", "CANARY\nCANARY\n");
     host.secret("spaced", "CANARY CANARY");
     host.file("empty.pem", "no certificate", 0o644);
+    let hollow = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+    host.file("hollow.pem", hollow, 0o644);
+    let good = tls::certificate("ca.internal").0;
+    host.file("second.pem", format!("# the first\n{good}# the second\n{hollow}"), 0o644);
+    let line = good.lines().count() + 3;
+    let told_second = format!("second.pem: certificate 2, in line {line}, is none that can be believed");
     let shop = |key: &str| format!("client \"shop\": {key}");
     for (lines, key, words) in [
         ("-name", "client[0].name".to_owned(), "is missing"),
@@ -141,6 +147,8 @@ fn clients() {
         ("ca_file = \"none.pem\"", shop("ca_file"), "none.pem: no such file"),
         ("ca_file = \"empty.pem\"", shop("ca_file"), "holds no certificate"),
         ("ca_file = \".\"", shop("ca_file"), "not a regular file"),
+        ("ca_file = \"hollow.pem\"", shop("ca_file"), "hollow.pem: certificate 1, in line 1, is none"),
+        ("ca_file = \"second.pem\"", shop("ca_file"), told_second.as_str()),
         ("proxy = \"http://me:CANARY@proxy:1\"", shop("proxy"), "user name or password"),
         ("endpoints = { token = \"token\" }", shop("endpoints.token"), "or a path below base_url"),
         ("endpoints = { tokens = \"/t\" }", shop("endpoints.tokens"), "did you mean `token`?"),
@@ -259,7 +267,17 @@ fn sections() {
         (
             "[http]\nwebhooks = \"127.0.0.1:9464\"\nops = \"127.0.0.1:9464\"",
             "http.ops",
-            "each needs an address of its own",
+            "is where http.webhooks listens; each needs an address of its own",
+        ),
+        (
+            "[http]\nwebhooks = \"0.0.0.0:9464\"\nops = \"127.0.0.1:9464\"",
+            "http.ops",
+            "is where http.webhooks listens",
+        ),
+        (
+            "[http]\nwebhooks = \"127.0.0.1:9464\"\nops = \"[::]:9464\"",
+            "http.ops",
+            "is where http.webhooks listens",
         ),
         ("[http]\nwebhooks = \"localhost:8980\"", "http.webhooks", "an IP address and a port"),
         ("[http]\nwebhooks = 8980", "http.webhooks", "must be a string in quotes"),
@@ -273,7 +291,22 @@ fn sections() {
     ] {
         wrong(&host, Lines { end, ..Lines::default() }, key, words);
     }
-    host.good(&with(Lines { end: "[http]\n", ..Lines::default() }));
+    let beside = |http: &str| {
+        with(Lines { grpc: "tcp = \"127.0.0.1:50051\"\ninsecure = true", end: http, ..Lines::default() })
+    };
+    for key in ["webhooks", "ops"] {
+        let told = host.told(&beside(&format!("[http]\n{key} = \"127.0.0.1:50051\"")));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains(&format!("http.{key}: is where grpc.tcp listens")), "{told:?}");
+    }
+    for http in [
+        "",
+        "webhooks = \"0.0.0.0:0\"\nops = \"0.0.0.0:0\"",
+        "webhooks = \"127.0.0.2:50051\"\nops = \"127.0.0.3:50051\"",
+        "webhooks = \"0.0.0.0:1\"\nops = \"[::1]:1\"",
+    ] {
+        host.good(&beside(&format!("[http]\n{http}")));
+    }
 
     let told = host.told("");
     let keys = ["grpc.unix", "store.path", "keys.files", "client", "caller"];

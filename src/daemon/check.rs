@@ -1,0 +1,63 @@
+//! `cairld check`: all that is wrong with a configuration, and what a start would miss, without starting anything.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use sysexits::ExitCode;
+
+use super::{
+    assemble,
+    clock::SystemClock,
+    config::{Config, Environment, Sockets, load},
+    exit::{Failure, say},
+    run::RunError,
+};
+use crate::{
+    domain::{Clock, Tracer},
+    provider::ProviderMetrics,
+};
+
+/// Says what is wrong with a configuration; whatever a start or a reload would refuse in it is an error.
+pub(super) fn check(path: &Path, tracer: &Arc<dyn Tracer>) -> Result<(), Failure> {
+    let loaded = load(path, &Environment::from_process(Sockets::Unknown));
+    let config = loaded.map_err(|problems| Failure::new(ExitCode::Config, problems))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    assemble::clients(&config, &clock, &ProviderMetrics::default(), tracer).map_err(RunError::from)?;
+    for warning in missing_folders(&config) {
+        say(format_args!("{}: {warning}", path.display()))?;
+    }
+    let is_told = config.grpc.unix.is_some() || config.grpc.tcp.is_some();
+    let unless = if is_told { "" } else { ", where cairld.socket says where callers reach the daemon" };
+    say(format_args!("{}: nothing is wrong{unless}", path.display()))
+}
+
+/// Folders that have to be there by the time of a start. They are no errors: before the first one of the unit, its own are not
+/// there either.
+fn missing_folders(config: &Config) -> Vec<String> {
+    let unix = config.grpc.unix.as_ref().map(|path| ("grpc.unix", path));
+    let files = [("store.path", &config.store.path)].into_iter().chain(unix);
+    let missing = files.filter_map(|(key, file)| {
+        let folder = folder(file);
+        // What cannot be looked at from here may be there for the daemon's user.
+        let what = match fs::metadata(&folder) {
+            Ok(found) if !found.is_dir() => "is no folder",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "is not there",
+            Ok(_) | Err(_) => return None,
+        };
+        Some(format!(
+            "warning: {key}: {} {what}; a start needs it, and only /var/lib/cairld and /run/cairld are made by the unit",
+            folder.display()
+        ))
+    });
+    missing.collect()
+}
+
+fn folder(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        Some(_) | None => PathBuf::from("."),
+    }
+}
