@@ -41,9 +41,10 @@ struct Args {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes, as in sysexits(3): 0 ended as asked; 64 wrong usage; 69 a listener is in use; 70 internal error; \
-71 the operating system refused; 73 a file cannot be created; 74 the store cannot be read or written; 75 another process \
-has the store; 78 the configuration or the store's key is wrong.";
+Exit codes, as in sysexits(3): 0 ended as asked; 64 wrong usage; 65 the store is damaged, or the \
+backup in its place; 69 a listener is in use; 70 internal error; 71 the operating system refused; 73 a file cannot be \
+created; 74 the store cannot be read or written; 75 another process has the store; 78 the configuration or the store's key \
+is wrong.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -170,8 +171,7 @@ async fn serve(
     tracer: Arc<dyn Tracer>,
 ) -> Result<(), Failure> {
     let (stop, reloads) = (Stop::on_signals()?, reloads(path, inherited.sockets())?);
-    let bound = Listeners::bind(&config.grpc, &config.http, inherited).await;
-    let listeners = bound.map_err(|error| Failure::new(ExitCode::Unavailable, error))?;
+    let listeners = Listeners::bind(&config.grpc, &config.http, inherited).await?;
     notify(&[NotifyState::Status("opening the store")]);
     let serving = format!("serving {listeners}");
     let ready = |readiness| {

@@ -9,7 +9,7 @@ use std::{
 
 use sysexits::ExitCode;
 
-use super::run::RunError;
+use super::{listener::BindError, run::RunError};
 use crate::store::OpenError;
 
 /// Why a command fails, and with which exit code.
@@ -24,16 +24,23 @@ impl Failure {
     }
 }
 
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        Self::new(if error.is_misplaced { ExitCode::Config } else { ExitCode::Unavailable }, error)
+    }
+}
+
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let code = match &error {
             RunError::Store(OpenError::InUse { .. }) => ExitCode::TempFail,
-            RunError::Store(OpenError::WrongKey { .. } | OpenError::NewerSchema { .. })
-            | RunError::Provider(_) => ExitCode::Config,
             RunError::Store(
-                OpenError::Damaged { .. } | OpenError::BadBackup { .. } | OpenError::Io { .. },
+                OpenError::WrongKey { .. } | OpenError::NewerSchema { .. } | OpenError::NoPlace { .. },
             )
-            | RunError::StoreEnded(_) => ExitCode::IoErr,
+            | RunError::Provider(_) => ExitCode::Config,
+            // Of its own: started again it would find the same, while a disk may have room by then.
+            RunError::Store(OpenError::Damaged { .. } | OpenError::BadBackup { .. }) => ExitCode::DataErr,
+            RunError::Store(OpenError::Io { .. }) | RunError::StoreEnded(_) => ExitCode::IoErr,
             RunError::Listener(_) => ExitCode::OsErr,
             RunError::Internal(_) => ExitCode::Software,
         };

@@ -64,6 +64,8 @@ pub struct UnixSocket {
 pub struct BindError {
     what: String,
     why: String,
+    /// Whether no waiting helps, since the address itself is wrong.
+    pub(super) is_misplaced: bool,
 }
 
 impl Listeners {
@@ -72,8 +74,11 @@ impl Listeners {
     /// # Errors
     /// [`BindError`] names the address and what to do.
     pub async fn bind(grpc: &Grpc, http: &Http, inherited: Inherited) -> Result<Self, BindError> {
-        let unusable =
-            |error: io::Error| BindError { what: "a socket from systemd".into(), why: error.to_string() };
+        let unusable = |error: io::Error| BindError {
+            what: "a socket from systemd".into(),
+            why: error.to_string(),
+            is_misplaced: false,
+        };
         let unix = match (inherited.unix, &grpc.unix) {
             (Some((listener, path)), _) => {
                 let listener = UnixListener::from_std(listener).map_err(unusable)?;
@@ -109,14 +114,17 @@ async fn bind_tcp(key: &str, address: SocketAddr) -> Result<TcpListener, BindErr
         } else {
             error.to_string()
         },
+        is_misplaced: false,
     })
 }
 
 fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
-    let failed = |why: String| BindError { what: format!("grpc.unix = {}", path.display()), why };
+    let failed =
+        |why: String| BindError { what: format!("grpc.unix = {}", path.display()), why, is_misplaced: false };
     remove_stale(path).map_err(failed)?;
-    let listener = UnixListener::bind(path).map_err(|error| {
-        failed(format!("{error}; its folder must exist and be writable for the daemon's user"))
+    let listener = UnixListener::bind(path).map_err(|error| BindError {
+        is_misplaced: matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        ..failed(format!("{error}; its folder must exist and be writable for the daemon's user"))
     })?;
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
         .map_err(|error| failed(error.to_string()))?;

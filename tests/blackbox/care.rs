@@ -199,7 +199,7 @@ async fn what_is_no_whole_backup_does_not_start() {
         (ended.status.code(), stderr)
     };
     let (code, said) = start(&whole[..whole.len() - 1]);
-    assert_eq!(code, Some(74), "{said}");
+    assert_eq!(code, Some(65), "EX_DATAERR, not to be started anew: {said}");
     assert!(
         said.contains("cairld.redb") && said.contains("cut short") && said.contains("put another"),
         "{said}"
@@ -332,4 +332,25 @@ async fn care_of_the_store_is_for_operators() {
     for refusal in [backup, verify, compact] {
         assert_eq!((refusal.code, refusal.reason.as_str()), (Code::PermissionDenied, "RPC_NOT_GRANTED"));
     }
+}
+
+/// A store whose pages make no sense is not started again and again: the exit code is one that the unit leaves alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_store_stops_the_start_with_its_name_and_the_remedy() {
+    let world = World::new().await;
+    let store = world.path("cairld.redb");
+    drop(fill(&store, Moment::default(), 100).await);
+    let whole = fs::read(&store).unwrap();
+    let start = |bytes: &[u8]| {
+        fs::write(&store, bytes).unwrap();
+        let (ended, _, stderr) = output(cairld().arg("serve").arg("--config").arg(world.config()));
+        assert_eq!(ended.status.code(), Some(65), "EX_DATAERR: {stderr}");
+        let told = stderr.lines().last().unwrap_or_default();
+        assert!(told.contains("cairld.redb: damaged") && told.contains("restore a backup"), "{stderr}");
+    };
+    // Behind the header, which redb looks at, come the pages, which it trusts.
+    let mut zeroed = whole.clone();
+    zeroed[4096..].fill(0);
+    start(&zeroed);
+    start(&whole[..whole.len() / 2]);
 }

@@ -115,11 +115,16 @@ async fn what_stands_in_the_way_of_a_start_is_said_with_its_exit_code() {
     assert_eq!(code, 78, "EX_CONFIG: {stderr}");
     assert!(stderr.contains(&format!("schema version 99, this one knows {knows}")), "{stderr}");
 
-    let missing = world.config_text().replace("cairld.redb", "no/such/folder/cairld.redb");
-    fs::write(world.config(), missing).unwrap();
-    let (code, _, stderr) = serve();
-    assert_eq!(code, 74, "EX_IOERR: {stderr}");
-    assert!(stderr.contains("no/such/folder"), "{stderr}");
+    for (setting, right, wrong) in [
+        ("store.path", "cairld.redb", "no/such/folder/cairld.redb"),
+        ("store.path", "cairld.redb", "store.key/cairld.redb"),
+        ("grpc.unix", "cairld.sock", "no/such/folder/cairld.sock"),
+    ] {
+        fs::write(world.config(), world.config_text().replace(right, wrong)).unwrap();
+        let (code, _, stderr) = serve();
+        assert_eq!(code, 78, "EX_CONFIG, not to be started anew: {stderr}");
+        assert!(stderr.contains(setting) && stderr.contains(wrong), "{stderr}");
+    }
 
     assert_eq!(run(cairld().arg("serve").arg("--nonsense")).0, 64, "EX_USAGE");
     assert_eq!(run(cairld().args(["sandbox", "--listen", "0.0.0.0:0"])).0, 64, "loopback alone");

@@ -311,6 +311,35 @@ async fn a_provider_that_is_away_is_a_warning() {
     metrics.are(&[("cairld_exchanges_total{client=\"shop\",outcome=\"OUTCOME_UNKNOWN\"}", 1.0)]);
 }
 
+/// What takes no write is no store to be ready with: a start that let callers in would end with the first of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_full_disk_is_never_ready_and_heals() {
+    let world = World::new().await;
+    let daemon = world.daemon();
+    let kept = world.unix().await.started().await.session.unwrap().id;
+    assert!(daemon.terminate().0.success());
+
+    // The header, which says that somebody has the file open, can be written, and nothing behind it: opening a file that was
+    // closed well needs no more than that.
+    let mut command = full(8);
+    let (ended, _, stderr) = output(command.arg("serve").arg("--config").arg(world.config()));
+    assert_eq!(ended.status.code(), Some(74), "EX_IOERR, for systemd to start it anew: {stderr}");
+    assert!(stderr.contains("cairld.redb") && stderr.contains("free space"), "{stderr}");
+    assert!(!stderr.contains("serving gRPC"), "{stderr}");
+
+    let _daemon = world.daemon();
+    world.unix().await.session(&kept).await.expect("there is room again, and what was acknowledged is there");
+}
+
+/// A command that becomes `cairld` on a disk that ends behind so many blocks of 512 bytes of each file: a write beyond that
+/// fails, as one to a full disk does, and does not kill.
+fn full(blocks: u64) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"")]);
+    command.arg(cairld().get_program());
+    command
+}
+
 /// A full disk ends the daemon, and keeps it down with a word that says what to do; with room again it is as it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_and_heals() {
@@ -320,13 +349,6 @@ async fn a_full_disk_is_told_and_heals() {
     assert_eq!(get(&daemon.ops(), "/readyz").await.status, 200);
     daemon.kill();
 
-    // A write beyond the limit fails, as one to a full disk does, and does not kill.
-    let full = |blocks: u64| {
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"")]);
-        command.arg(cairld().get_program());
-        command
-    };
     let blocks = fs::metadata(world.path("cairld.redb")).unwrap().len() / 512;
     let daemon = Daemon::start_by(full(blocks), &world.config());
     let mut client = world.unix().await;

@@ -23,7 +23,7 @@ const SERVICE: &[&str] = &[
     "TimeoutStopSec=20s",
     "Restart=on-failure",
     "RestartSec=2s",
-    "RestartPreventExitStatus=64 78",
+    "RestartPreventExitStatus=64 65 78",
     "WatchdogSec=30s",
     "LimitNOFILE=65536",
     "LimitCORE=0",
@@ -130,7 +130,11 @@ fn the_start_is_not_repeated_for_what_a_human_has_to_mend() {
     let (help, text, _) = output(cairld().arg("--help"));
     assert!(help.status.success());
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    for says in ["64 wrong usage", "78 the configuration or the store's key is wrong"] {
+    for says in [
+        "64 wrong usage",
+        "65 the store is damaged, or the backup in its place",
+        "78 the configuration or the store's key is wrong",
+    ] {
         assert!(text.contains(says), "{says} is another code now: RestartPreventExitStatus= must follow");
     }
 }

@@ -34,9 +34,9 @@ clients = ["shop"]
 rpcs = ["*"]
 admin = true
 """
-# What the unit says: Restart=on-failure, RestartSec=2, RestartPreventExitStatus=64 78.
+# What the unit says: Restart=on-failure, RestartSec=2, RestartPreventExitStatus=64 65 78.
 RESTART_AFTER = 2
-NEVER_AGAIN = (0, 64, 78)
+NEVER_AGAIN = (0, 64, 65, 78)
 
 
 class Service:

@@ -212,7 +212,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     own(
         Reason::RecordCorrupt,
         "A stored record cannot be opened: damaged, or sealed under a key that is not in the key ring.",
-        "Operator: the log names the record. If a key was taken out of keys.files, put it back behind the first and reload \
+        "Operator: the log names the record, or the store's file and what to do about it. If a key was taken out of keys.files, put it back behind the first and reload \
          cairld. If none is missing, the record is lost: check the disk, and have the user start anew.",
     ),
     own(

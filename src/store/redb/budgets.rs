@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError, TableError};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageError, TableError};
 
 use super::{
     super::{
@@ -72,45 +72,29 @@ pub(super) fn outlook(
 }
 
 /// A new run begins: what an ended one had under way counts from now; what says nothing any more goes.
-pub(super) fn restart(store: &Database, now: Moment) -> Result<(), redb::Error> {
-    let read = store.begin_read()?;
-    let is_there = !read.open_table(BUDGETS_TABLE)?.is_empty()?
-        || read.open_table(META_TABLE)?.get(RESTORED_ROW)?.is_some();
-    if !is_there {
-        return Ok(());
+pub(super) fn restarted(tables: &Tables<'_>, now: Moment) -> Result<Vec<Change>, StorageError> {
+    let mut changes = Vec::new();
+    if let Some(restored) = tables.meta.get(RESTORED_ROW)?.map(|row| decode_moment(row.value())) {
+        changes.push(match restored.filter(|at| at.boot.boot == now.boot.boot) {
+            Some(at) if Budget::of_unknown_past(at).is_idle(now) => Change::RemoveMeta(RESTORED_ROW),
+            Some(at) => Change::PutMeta(RESTORED_ROW, encode_moment(at)),
+            // How long ago that was a clock of another boot does not tell for certain, but for what is long ago.
+            None if restored.is_some_and(|at| at.is_over(LONG_AGO, now)) => Change::RemoveMeta(RESTORED_ROW),
+            None => Change::PutMeta(RESTORED_ROW, encode_moment(now)),
+        });
     }
-    let mut transaction = store.begin_write()?;
-    transaction.set_quick_repair(true);
-    {
-        let mut tables = Tables::open(&transaction)?;
-        let mut changes = Vec::new();
-        if let Some(restored) = tables.meta.get(RESTORED_ROW)?.map(|row| decode_moment(row.value())) {
-            changes.push(match restored.filter(|at| at.boot.boot == now.boot.boot) {
-                Some(at) if Budget::of_unknown_past(at).is_idle(now) => Change::RemoveMeta(RESTORED_ROW),
-                Some(at) => Change::PutMeta(RESTORED_ROW, encode_moment(at)),
-                // How long ago that was a clock of another boot does not tell for certain, but for what is long ago.
-                None if restored.is_some_and(|at| at.is_over(LONG_AGO, now)) => {
-                    Change::RemoveMeta(RESTORED_ROW)
-                }
-                None => Change::PutMeta(RESTORED_ROW, encode_moment(now)),
-            });
-        }
-        for row in tables.budgets.iter()? {
-            let (key, row) = row?;
-            let key = key.value();
-            let mut budget = readable(now, &key, row.value());
-            budget.restarted(now);
-            changes.push(if budget.is_idle(now) {
-                Change::RemoveBudget(key)
-            } else {
-                Change::PutBudget(key, encode_budget(&budget))
-            });
-        }
-        for change in changes {
-            tables.apply(change)?;
-        }
+    for row in tables.budgets.iter()? {
+        let (key, row) = row?;
+        let key = key.value();
+        let mut budget = readable(now, &key, row.value());
+        budget.restarted(now);
+        changes.push(if budget.is_idle(now) {
+            Change::RemoveBudget(key)
+        } else {
+            Change::PutBudget(key, encode_budget(&budget))
+        });
     }
-    Ok(transaction.commit()?)
+    Ok(changes)
 }
 
 /// The store was restored from a backup now: closes all budgets, those included that it knows nothing of.

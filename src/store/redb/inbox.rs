@@ -144,7 +144,8 @@ impl Inbox for RedbStore {
         after: u64,
         most: usize,
     ) -> Result<EventPage, StoreError> {
-        page(&self.database.get(), &self.codec, viewer, filter, (after, most), Reading::Looking)
+        let place = (after, most);
+        self.reading(|database| page(database, &self.codec, viewer, filter, place, Reading::Looking))
     }
 
     async fn read_on(
@@ -154,7 +155,8 @@ impl Inbox for RedbStore {
         after: u64,
         most: usize,
     ) -> Result<EventPage, StoreError> {
-        page(&self.database.get(), &self.codec, viewer, filter, (after, most), Reading::GoingOn)
+        let place = (after, most);
+        self.reading(|database| page(database, &self.codec, viewer, filter, place, Reading::GoingOn))
     }
 
     async fn open_consumer(&self, now: Moment, consumer: &Consumer) -> Result<u64, StoreError> {
@@ -173,7 +175,7 @@ impl Inbox for RedbStore {
     }
 
     async fn consumers(&self, client: &ClientName) -> Result<Vec<ConsumerStatus>, StoreError> {
-        consumers::status(&self.database.get(), client)
+        self.reading(|database| consumers::status(database, client))
     }
 
     async fn delete_consumer(&self, consumer: &Consumer) -> Result<(), StoreError> {
@@ -186,13 +188,13 @@ impl Inbox for RedbStore {
         let marks: Vec<_> = in_force.iter().map(|secret| events::mark(&self.codec, secret)).collect();
         let useless = {
             let mut progress = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-            trim::find_digests(&self.database.get(), &mut progress, now, &limits, &marks)?
+            self.reading(|database| trim::find_digests(database, &mut progress, now, &limits, &marks))?
         };
         if !useless.is_empty() {
             let changes = useless.into_iter().map(Change::RemoveDigest).collect();
             self.writer.write_surely(move |_| Ok(((), changes))).await?;
         }
-        if !trim::is_due(&self.database.get(), &self.codec, now, &limits)? {
+        if !self.reading(|database| trim::is_due(database, &self.codec, now, &limits))? {
             return Ok(Trimmed::default());
         }
         let (codec, readers) = (Arc::clone(&self.codec), readers.clone());

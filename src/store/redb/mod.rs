@@ -1,5 +1,6 @@
 //! The embedded backend: one file, one writer, group commit.
 
+mod begin;
 mod budgets;
 mod care;
 mod consumers;
@@ -17,6 +18,7 @@ mod open;
 mod revocations;
 mod rotate;
 mod sessions;
+mod sound;
 mod sweep;
 mod tables;
 #[cfg(test)]
@@ -32,7 +34,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redb::{ReadableDatabase, ReadableTableMetadata};
+use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 use tokio::sync::watch;
 
 pub use self::open::{OpenError, Opening, Settings};
@@ -116,7 +118,9 @@ impl RedbStore {
     ) -> Result<Self, OpenError> {
         let Settings { path, cache_bytes, retention, keys } = settings;
         let home = Home { files, path, cache_bytes };
-        let opened = open::open_file(&home, keys, run, now, tell)?;
+        let opening = sound::soundly(|| open::open_file(&home, keys, run, now, tell));
+        let damaged = |what| OpenError::Damaged { path: home.path.display().to_string(), what };
+        let opened = opening.map_err(damaged)??;
         Self::assemble(opened, run, retention, Some(home))
     }
 
@@ -129,7 +133,7 @@ impl RedbStore {
         run: RunId,
         now: Moment,
     ) -> Result<Self, OpenError> {
-        Self::assemble(open::open_backend(place, keys, now)?, run, retention, None)
+        Self::assemble(open::open_backend(place, keys, now, run)?, run, retention, None)
     }
 
     fn assemble(
@@ -160,14 +164,21 @@ impl RedbStore {
         })
     }
 
+    /// Reads from the database as it is now.
+    fn reading<T>(&self, read: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let database = self.database.get();
+        sound::read_soundly(|| read(&database))
+    }
+
     /// Reads a session as it is stored; none where there is none.
     fn read(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        // The transaction outlives what is read through it: the writer must not free a page under a reader.
-        let database = self.database.get();
-        let transaction = database.begin_read().map_err(unreadable)?;
-        let sessions = transaction.open_table(SESSIONS_TABLE).map_err(unreadable)?;
-        let row = sessions.get(id.as_bytes()).map_err(unreadable)?;
-        row.map(|row| self.codec.session(id, row.value()).map(|stored| stored.session)).transpose()
+        self.reading(|database| {
+            // The transaction outlives what is read through it: the writer must not free a page under a reader.
+            let transaction = database.begin_read().map_err(unreadable)?;
+            let sessions = transaction.open_table(SESSIONS_TABLE).map_err(unreadable)?;
+            let row = sessions.get(id.as_bytes()).map_err(unreadable)?;
+            row.map(|row| self.codec.session(id, row.value()).map(|stored| stored.session)).transpose()
+        })
     }
 
     /// The session that a provider session is linked to, for the first of the viewer's clients for which there is one that
@@ -190,16 +201,21 @@ impl RedbStore {
     }
 
     fn read_link(&self, key: &[u8; 32]) -> Result<Option<SessionId>, StoreError> {
-        let database = self.database.get();
-        let transaction = database.begin_read().map_err(unreadable)?;
-        let links = transaction.open_table(PROVIDER_SESSIONS_TABLE).map_err(unreadable)?;
-        let row = links.get(key).map_err(unreadable)?;
-        row.map(|row| decode_link(key, row.value()).map(|link| link.session)).transpose()
+        self.reading(|database| {
+            let transaction = database.begin_read().map_err(unreadable)?;
+            let links = transaction.open_table(PROVIDER_SESSIONS_TABLE).map_err(unreadable)?;
+            let row = links.get(key).map_err(unreadable)?;
+            row.map(|row| decode_link(key, row.value()).map(|link| link.session)).transpose()
+        })
     }
 }
 
 fn unreadable(error: impl Into<redb::Error>) -> StoreError {
-    StoreError::Unavailable(error.into().to_string())
+    let error = error.into();
+    if sound::is_damage(&error) {
+        return sound::damaged(error);
+    }
+    StoreError::Unavailable(error.to_string())
 }
 
 #[async_trait]
@@ -278,7 +294,7 @@ impl Store for RedbStore {
     }
 
     async fn revocations(&self, now: Moment) -> Result<Vec<Revocation>, StoreError> {
-        let mut queue = revocations::read(&self.database.get(), &self.codec)?;
+        let mut queue = self.reading(|database| revocations::read(database, &self.codec))?;
         queue.sort_by_key(|revocation| revocation.left(now));
         Ok(queue)
     }
@@ -315,14 +331,15 @@ impl Store for RedbStore {
     }
 
     async fn outlook(&self, now: Moment, terms: &BudgetTerms) -> Result<Outlook, StoreError> {
-        budgets::outlook(&self.database.get(), now, budget_key(&self.codec, terms), terms).map_err(unreadable)
+        let key = budget_key(&self.codec, terms);
+        self.reading(|database| budgets::outlook(database, now, key, terms).map_err(unreadable))
     }
 
     async fn sweep(&self, now: Moment) -> Result<Swept, StoreError> {
         let (codec, run) = (Arc::clone(&self.codec), self.run);
         let due = {
             let mut progress = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-            sweep::find(&self.database.get(), &codec, &mut progress, now, run, self.retention)?
+            self.reading(|database| sweep::find(database, &codec, &mut progress, now, run, self.retention))?
         };
         if due.is_nothing() {
             return Ok(Swept { more: due.more, ..Swept::default() });
@@ -332,7 +349,8 @@ impl Store for RedbStore {
 
     async fn live_sessions(&self, now: Moment, after: Option<SessionId>) -> Result<LiveSessions, StoreError> {
         let progress = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-        live::read(&self.database.get(), &self.codec, &progress, (self.latest.after(now), self.run), after)
+        let now = (self.latest.after(now), self.run);
+        self.reading(|database| live::read(database, &self.codec, &progress, now, after))
     }
 
     async fn use_keys(&self, ring: KeyRing) -> Result<(), KeysError> {
@@ -344,7 +362,7 @@ impl Store for RedbStore {
         let ring = self.codec.keys.ring();
         let target = ring.first();
         let mut rotation = if rotation.target == Some(target) { rotation } else { Rotation::to(target) };
-        let bite = rotate::find(&self.database.get(), &ring, &mut rotation)?;
+        let bite = self.reading(|database| rotate::find(database, &ring, &mut rotation))?;
         if !bite.is_empty() {
             let codec = Arc::clone(&self.codec);
             let write = self.writer.write_surely(move |tables| rotate::apply(tables, &codec, target, bite));
@@ -372,16 +390,15 @@ impl Store for RedbStore {
     }
 
     fn status(&self) -> StoreStatus {
-        let count = || -> Result<_, redb::Error> {
-            let database = self.database.get();
+        let count = |database: &Database| -> Result<_, redb::Error> {
             let read = database.begin_read()?;
             let sessions = read.open_table(SESSIONS_TABLE)?.len()?;
-            let events = inbox::spans(&database)?.into_iter().map(|(_, (.., events))| events).sum();
+            let events = inbox::spans(database)?.into_iter().map(|(_, (.., events))| events).sum();
             let by_status = counts::by_status(&read.open_table(COUNTS_TABLE)?)?;
             Ok((sessions, by_status, events, read.open_table(REVOCATIONS_TABLE)?.len()?))
         };
-        let counted = count();
-        let unreadable = counted.as_ref().err().map(ToString::to_string);
+        let counted = self.reading(|database| count(database).map_err(unreadable));
+        let unreadable = counted.as_ref().err().map(|error| format!("it cannot be counted: {error}"));
         let (sessions, by_status, events, revocations) = counted.unwrap_or_default();
         let size = |home: &Home| home.files.look(&home.path).ok().map(|(_, length)| length);
         StoreStatus {
@@ -409,7 +426,12 @@ impl Store for RedbStore {
     async fn ended(&self) -> String {
         self.writer.ended().await;
         let path = self.home.as_ref().map(|home| format!("{}: ", home.path.display())).unwrap_or_default();
-        match self.writer.latch().reason() {
+        let latch = self.writer.latch();
+        match latch.reason() {
+            Some(why) if latch.is_damage() => format!(
+                "{path}the file may be damaged ({why}); once the daemon runs again {}, or where it ends again",
+                sound::REMEDY
+            ),
             Some(why) => format!("{path}a write failed ({why}); make room on its disk, or mend it"),
             None => format!("{path}the writer thread has ended"),
         }

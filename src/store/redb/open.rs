@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, path::PathBuf};
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableError, TableHandle};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableError, TableHandle};
 
 use super::{
     super::{
@@ -11,9 +11,10 @@ use super::{
         record::{Codec, META, SCHEMA_VERSION},
         seal::{IndexKey, KeyRing, Place, SealError},
     },
-    budgets, care,
+    begin, care,
     file_system::{FileId, Home},
     keys::{self, INDEX_KEY_ROW, InUse, KEYS_ROW},
+    sound::is_damage,
     tables::{COUNTS_TABLE, META_TABLE, SESSIONS_TABLE, Tables},
 };
 use crate::domain::{Moment, RunId, SessionId, Timestamp};
@@ -98,6 +99,14 @@ pub enum OpenError {
         /// What is wrong.
         what: String,
     },
+    /// Where it is to lie there is no place for a file.
+    #[error("store.path = {path}: {what}; name a file in a folder that exists, or make the folder")]
+    NoPlace {
+        /// The file.
+        path: String,
+        /// What the operating system says.
+        what: String,
+    },
     /// The operating system refuses.
     #[error("{path}: {what}; check that the folder exists, belongs to the daemon's user and has free space")]
     Io {
@@ -129,11 +138,11 @@ pub(super) fn open_file(
 ) -> Result<Opened, OpenError> {
     let Home { files, path, cache_bytes } = home;
     let shown = path.display().to_string();
-    let io = |error: std::io::Error| OpenError::Io { path: shown.clone(), what: error.to_string() };
+    let io = |error: std::io::Error| explain(&shown, error);
     match files.look(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             tracing::warn!(path = %shown, "there is no store yet; a new one is made");
-            return care::make(home, keys, now, tell);
+            return care::make(home, keys, (now, run), tell);
         }
         Err(error) => return Err(io(error)),
         Ok((_, 0)) => return Err(OpenError::Damaged { path: shown, what: "an empty file".to_owned() }),
@@ -152,7 +161,7 @@ pub(super) fn open_file(
     if files.look(path).map_err(io)?.0 != own {
         return Err(OpenError::InUse { path: shown });
     }
-    let opened = prepare(database, keys, now, &shown, tell)?;
+    let opened = prepare(database, keys, (now, run), &shown, tell)?;
     // What is acknowledged from here on must not go with the name of its file, which a run before this one may have given it
     // and been killed.
     files.sync_names(path).map_err(io)?;
@@ -168,9 +177,10 @@ pub(super) fn open_backend(
     backend: impl redb::StorageBackend,
     keys: KeyRing,
     now: Moment,
+    run: RunId,
 ) -> Result<Opened, OpenError> {
     let database = builder(1 << 20).create_with_backend(backend).map_err(|error| explain("memory", error))?;
-    prepare(database, keys, now, "memory", |_| {})
+    prepare(database, keys, (now, run), "memory", |_| {})
 }
 
 /// A fraction in whole percent.
@@ -186,27 +196,34 @@ pub(super) fn builder(cache_bytes: usize) -> Builder {
     builder
 }
 
-fn explain(path: &str, error: DatabaseError) -> OpenError {
-    let path = path.to_owned();
-    if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
-        return OpenError::InUse { path };
+/// What stands in the way of opening it.
+pub(super) fn explain(path: &str, error: impl Into<redb::Error>) -> OpenError {
+    let (path, error) = (path.to_owned(), error.into());
+    let what = error.to_string();
+    if matches!(error, redb::Error::DatabaseAlreadyOpen) {
+        OpenError::InUse { path }
+    } else if matches!(&error, redb::Error::Io(error) if is_misplaced(error.kind())) {
+        OpenError::NoPlace { path, what }
+    } else if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) && !is_damage(&error) {
+        OpenError::Io { path, what }
+    } else {
+        OpenError::Damaged { path, what }
     }
-    if let DatabaseError::Storage(redb::StorageError::Io(error)) = &error
-        && error.kind() != ErrorKind::InvalidData
-    {
-        return OpenError::Io { path, what: error.to_string() };
-    }
-    OpenError::Damaged { path, what: error.to_string() }
+}
+
+/// Whether no waiting helps, since the path itself is wrong.
+fn is_misplaced(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory)
 }
 
 pub(super) fn prepare(
     database: Database,
     ring: KeyRing,
-    now: Moment,
+    (now, run): (Moment, RunId),
     path: &str,
     tell: impl Fn(Opening),
 ) -> Result<Opened, OpenError> {
-    let io = |error: redb::Error| OpenError::Io { path: path.to_owned(), what: error.to_string() };
+    let io = |error: redb::Error| explain(path, error);
     let read = |row: &[u8]| -> Result<Option<Vec<u8>>, redb::Error> {
         match database.begin_read()?.open_table(META_TABLE) {
             Ok(table) => Ok(table.get(row)?.map(|value| value.value().to_vec())),
@@ -256,12 +273,12 @@ pub(super) fn prepare(
     if !is_new {
         bring_up(&database, (!is_listed).then_some(&in_use), tell).map_err(io)?;
     }
-    budgets::restart(&database, now).map_err(io)?;
+    let before = begin::begin(&database, now, run).map_err(io)?;
     let newest = newest(&database).map_err(io)?;
     let epoch =
         read(EPOCH_ROW).map_err(io)?.and_then(|row| row.try_into().ok()).map_or(0, u32::from_be_bytes);
     // In their order, so that whoever reads an id knows which file it is.
-    tracing::info!(path, keys = ?ring, "the store is open; the first of its keys seals");
+    tracing::info!(path, keys = ?ring, last_begun = before.map(shown), "the store is open; the first of its keys seals");
     let codec = Codec { keys: Keys::new(ring), index };
     Ok(Opened { database, codec, newest, epoch, file: None })
 }
@@ -303,6 +320,12 @@ fn bring_up(database: &Database, in_use: Option<&InUse>, tell: impl Fn(Opening))
         transaction.abort()?
     }
     Ok(())
+}
+
+/// A time as the log tells it.
+pub(super) fn shown(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_millisecond(i64::try_from(at.as_millis()).unwrap_or(0));
+    at.unwrap_or_default().to_string()
 }
 
 fn newest(database: &Database) -> Result<Timestamp, redb::Error> {

@@ -2,7 +2,7 @@
 //! and answers all.
 //!
 //! A failed commit has an unknown outcome, so it latches: no writes any more until the store is opened again, and the
-//! reason is kept.
+//! reason is kept. So does a page that is not what was written, where a commit comes upon it.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     super::{StoreError, metrics::StoreMetrics},
     current::Current,
+    sound::{is_damage, soundly},
     tables::{OperationError, Outcome, Tables},
     touched::Touched,
     watches::{Subject, Watches},
@@ -55,17 +56,33 @@ pub(super) struct Desk {
 
 /// Why the store takes no writes any more; set once.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Latch(Arc<OnceLock<String>>);
+pub(super) struct Latch(Arc<OnceLock<Failure>>);
+
+/// What ended the writer.
+#[derive(Debug)]
+struct Failure {
+    reason: String,
+    is_damage: bool,
+}
 
 impl Latch {
     pub(super) fn reason(&self) -> Option<&str> {
-        self.0.get().map(String::as_str)
+        self.0.get().map(|failure| failure.reason.as_str())
     }
 
-    fn close(&self, reason: String) {
-        tracing::error!(%reason, "the store takes no more writes; free or mend the disk and restart cairld");
+    /// Whether it is the file that is not what was written, and not the disk that does not write.
+    pub(super) fn is_damage(&self) -> bool {
+        self.0.get().is_some_and(|failure| failure.is_damage)
+    }
+
+    fn close(&self, error: &redb::Error) {
+        let failure = Failure { reason: error.to_string(), is_damage: is_damage(error) };
+        tracing::error!(
+            reason = failure.reason,
+            "the store takes no more writes; the daemon ends by itself, to be started anew"
+        );
         // Only the first failure counts: what follows is its consequence.
-        let _ = self.0.set(reason);
+        let _ = self.0.set(failure);
     }
 
     fn error(&self) -> StoreError {
@@ -234,21 +251,21 @@ fn run(
             thread::sleep(paced.saturating_duration_since(Instant::now()));
             paced = Instant::now() + PACE;
         }
-        let done = match work {
+        let done = soundly(|| match work {
             Work::Job(first) => commit_batch(&mut desk, first, &mut queue, metrics).map(|(answers, left)| {
                 next = left;
                 answers
             }),
             Work::Interlude(interlude) => interlude(&mut desk).map(|answer| vec![answer]),
-        };
-        match done {
+        });
+        match done.unwrap_or_else(|what| Err(redb::Error::Corrupted(what))) {
             Ok(answers) => match runtime.filter(|_| answers.len() > 1) {
                 // Waking its tasks one by one from this thread would interrupt the runtime for each.
                 Some(runtime) => drop(runtime.spawn(async { answer_all(answers) })),
                 None => answer_all(answers),
             },
             Err(error) => {
-                latch.close(error.to_string());
+                latch.close(&error);
                 break;
             }
         }

@@ -12,6 +12,7 @@ use super::{
     super::{
         counts::rows_of,
         current::Current,
+        sound::{is_damage, soundly},
         tables::{InboxSpan, SESSIONS_TABLE, event_key, read_event_key},
         unreadable,
     },
@@ -98,9 +99,10 @@ impl Check {
         let database = self.current.get();
         let transaction = database.begin_read().map_err(unreadable)?;
         let mut problems = Vec::new();
-        let Part { rows, is_last } = match every::read_on(&transaction, name, after.as_deref(), BITE_BYTES) {
+        let read = soundly(|| every::read_on(&transaction, name, after.as_deref(), BITE_BYTES));
+        let Part { rows, is_last } = match read.unwrap_or_else(|what| Err(redb::Error::Corrupted(what))) {
             Ok(part) => part,
-            Err(error @ redb::Error::Corrupted(_)) => {
+            Err(error) if is_damage(&error) => {
                 problems.push(format!("{name}: {error}; the rest of the table cannot be read"));
                 Part { rows: Vec::new(), is_last: true }
             }

@@ -75,7 +75,7 @@ pub(in crate::store::redb) fn restore(
     let created = Beside::create(home, KIND, LEFT_ALONE);
     let (mut beside, database) = created.map_err(|error| explain(error.into()))?;
     let read = read_all(home, &beside, &database, &tell).map_err(explain)?;
-    let mut opened = open::prepare(database, keys, now, &shown, &tell)?;
+    let mut opened = open::prepare(database, keys, (now, run), &shown, &tell)?;
     let is_ours = backup::hash(&opened.codec, &read.digest).ct_eq(&read.hash);
     if !bool::from(is_ours) {
         return Err(bad("it was changed, or is of another store"));
@@ -86,9 +86,13 @@ pub(in crate::store::redb) fn restore(
     opened.epoch = epoch;
     opened.file = Some(beside.take_place(Some(backup)).map_err(|error| explain(error.into()))?);
     beside.sync_name().map_err(|error| io(&error))?;
-    let made = jiff::Timestamp::from_millisecond(i64::try_from(read.made.wall.as_millis()).unwrap_or(0));
-    let made = made.unwrap_or_default();
-    tracing::warn!(path = shown, %made, ended, "restored a backup: sessions that had not ended in it are INDETERMINATE");
+    let made = open::shown(read.made.wall);
+    tracing::warn!(
+        path = shown,
+        made,
+        ended,
+        "restored a backup: sessions that had not ended in it are INDETERMINATE"
+    );
     Ok(opened)
 }
 

@@ -5,6 +5,7 @@ mod check;
 mod compact;
 mod corrupt;
 mod counts;
+mod damage;
 mod keys;
 mod rotate;
 
@@ -242,6 +243,17 @@ async fn a_table_that_is_younger_than_the_file_is_added() {
     let store = folder.try_open(&[1]).unwrap();
     assert_eq!(store.status().unwritable, None);
     assert!(store.revocations(at(0)).await.unwrap().is_empty());
+}
+
+#[test]
+fn each_start_notes_its_run_in_the_file() {
+    let disk = Disk::default();
+    for number in [1, 2] {
+        let store = RedbStore::open_on(disk.plug(), ring(&[1]), RETENTION, run(number), at(0)).unwrap();
+        let read = store.database.get().begin_read().unwrap();
+        let noted = read.open_table(tables::META_TABLE).unwrap().get(begin::RUN_ROW).unwrap().unwrap();
+        assert!(noted.value().starts_with(run(number).as_bytes()));
+    }
 }
 
 #[test]

@@ -1,0 +1,106 @@
+//! A file with a page that is not what was written: the store opens, or says which file is damaged, and nothing panics.
+
+use std::fs;
+
+use super::*;
+use crate::store::Care;
+
+const PAGE: usize = 4096;
+
+/// What a page can come to.
+type Kind = (&'static str, fn(&mut [u8]));
+
+const KINDS: [Kind; 3] = [
+    ("zeroed", |page| page.fill(0)),
+    ("garbled", |page| page.iter_mut().enumerate().for_each(|(at, byte)| *byte ^= 0x5a ^ at as u8)),
+    ("shifted", |page| page.rotate_left(8)),
+];
+
+/// A small store with something of everything.
+async fn furnished() -> (InFolder, Vec<u8>) {
+    let folder = InFolder::new();
+    let store: Arc<dyn Store> = folder.open(run(1));
+    varied(&store).await;
+    drop(store);
+    let bytes = fs::read(folder.path()).unwrap();
+    (folder, bytes)
+}
+
+fn assert_told(folder: &InFolder, error: &OpenError, story: &str) {
+    let told = error.to_string();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{story}: {error:?}");
+    assert!(
+        told.contains(&*folder.path().to_string_lossy()) && told.contains("restore a backup"),
+        "{story}: {told}"
+    );
+}
+
+/// Asks it for all that is asked of it beside calls; what is damaged is an error.
+async fn used(store: &RedbStore) {
+    let _ = store.sweep(at(1)).await;
+    let _ = store.revocations(at(1)).await;
+    let _ = store.live_sessions(at(1), None).await;
+    let _ = store.start(at(1), new_session(1, 200)).await;
+    let _ = store.status();
+    if let Ok(mut parts) = store.check(at(1)) {
+        while futures_util::StreamExt::next(&mut parts).await.is_some() {}
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_not_what_was_written_is_told_with_the_file_and_the_remedy() {
+    let (folder, whole) = furnished().await;
+    let (mut opened, mut told) = (0, 0);
+    for (page, bytes) in whole.chunks(PAGE).enumerate() {
+        if bytes.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        for (kind, damage) in KINDS {
+            let mut damaged = whole.clone();
+            damage(&mut damaged[page * PAGE..][..bytes.len()]);
+            fs::write(folder.path(), damaged).unwrap();
+            match folder.try_open(&[1]) {
+                Ok(store) => {
+                    opened += 1;
+                    used(&store).await;
+                }
+                Err(error) => {
+                    told += 1;
+                    assert_told(&folder, &error, &format!("page {page}, {kind}"));
+                }
+            }
+        }
+    }
+    // What is damaged of a page that is free harms nobody.
+    assert!(opened > 10 && told > 10, "{opened} opened, {told} told");
+}
+
+/// redb trusts pages: one that is damaged while the store is open is a panic for whoever comes upon it.
+#[tokio::test]
+async fn damage_that_a_reader_meets_is_his_error_and_what_the_writer_meets_ends_the_store() {
+    const SAID: &str = "Invalid page type byte 0";
+    let folder = InFolder::new();
+    let store = folder.try_open(&[1]).unwrap();
+    let read: Result<(), _> = store.reading(|_| panic!("{SAID}"));
+    let told = read.unwrap_err();
+    assert!(matches!(&told, StoreError::Corrupt(told) if told.contains("cairlctl store verify")), "{told}");
+    store.start(at(0), new_session(0, 1)).await.expect("all else goes on");
+
+    let write = store.writer.write(|_| -> tables::Outcome<()> { panic!("{SAID}") }).await;
+    assert!(matches!(write, Err(StoreError::Unavailable(_))), "{write:?}");
+    let told = store.ended().await;
+    for words in [SAID, "cairld.redb", "may be damaged", "cairlctl store verify", "restore a backup"] {
+        assert!(told.contains(words), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_cut_short_is_told_with_the_file_and_the_remedy() {
+    let (folder, whole) = furnished().await;
+    for length in [1, 100, PAGE, 2 * PAGE, whole.len() / 2, whole.len() - 1] {
+        fs::write(folder.path(), &whole[..length]).unwrap();
+        if let Err(error) = folder.try_open(&[1]) {
+            assert_told(&folder, &error, &format!("cut to {length} bytes"));
+        }
+    }
+}
