@@ -36,6 +36,7 @@ impl Admin {
             backend: status.backend.to_owned(),
             writable: status.unwritable.is_none(),
             unwritable_reason: status.unwritable.unwrap_or_default(),
+            trouble: status.trouble.unwrap_or_default(),
             file_bytes: count(status.bytes),
             sessions: count(status.sessions),
             events: count(status.events),

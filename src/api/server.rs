@@ -67,8 +67,6 @@ pub struct Health(HealthReporter);
 pub enum Serves {
     /// Everybody.
     All,
-    /// Operators alone: the store takes no writes, and they may ask why.
-    Operators,
     /// Nobody.
     Nobody,
 }
@@ -76,14 +74,13 @@ pub enum Serves {
 impl Health {
     /// Who is served from here on. No name stands for the daemon as a whole.
     pub async fn set(&self, serves: Serves) {
-        let (callers, operators) = match serves {
-            Serves::All => (ServingStatus::Serving, ServingStatus::Serving),
-            Serves::Operators => (ServingStatus::NotServing, ServingStatus::Serving),
-            Serves::Nobody => (ServingStatus::NotServing, ServingStatus::NotServing),
+        let status = match serves {
+            Serves::All => ServingStatus::Serving,
+            Serves::Nobody => ServingStatus::NotServing,
         };
-        self.0.set_service_status("", callers).await;
-        self.0.set_service_status("cairld.v1.IntegrationService", callers).await;
-        self.0.set_service_status("cairld.v1.AdminService", operators).await;
+        for service in ["", "cairld.v1.IntegrationService", "cairld.v1.AdminService"] {
+            self.0.set_service_status(service, status).await;
+        }
     }
 }
 

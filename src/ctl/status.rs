@@ -54,6 +54,9 @@ fn describe_store(block: &mut Block, store: &StoreStatus) {
     if !store.unwritable_reason.is_empty() {
         block.item("because", &store.unwritable_reason);
     }
+    if !store.trouble.is_empty() {
+        block.item("trouble", &store.trouble);
+    }
     block.item("file", bytes(store.file_bytes));
     block.item("sessions", store.sessions.to_string());
     block.item("events", store.events.to_string());

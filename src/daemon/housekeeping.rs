@@ -4,26 +4,22 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time};
 
-use crate::{
-    api::{Health, Serves},
-    flows::Flows,
-    store::Store,
-};
+use crate::{flows::Flows, store::Store};
 
 /// How often time is swept up.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
-/// How often the store is asked whether it takes writes.
+/// How often the store is asked how its file is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Starts all of it. None ends by itself.
-pub(super) fn start(flows: &Arc<Flows>, store: Arc<dyn Store>, health: Health) -> JoinSet<()> {
+pub(super) fn start(flows: &Arc<Flows>, store: Arc<dyn Store>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(sweep(Arc::clone(flows)));
     let revoking = Arc::clone(flows);
     tasks.spawn(async move { revoking.revoke_waiting().await });
     let reconciling = Arc::clone(flows);
     tasks.spawn(async move { reconciling.reconcile().await });
-    tasks.spawn(watch_store(store, health));
+    tasks.spawn(watch_store(store));
     tasks
 }
 
@@ -58,16 +54,19 @@ async fn sweep(flows: Arc<Flows>) {
     }
 }
 
-/// Lets the health follow the store: a daemon whose store takes no writes serves no callers.
-async fn watch_store(store: Arc<dyn Store>, health: Health) {
+/// Tells of trouble with the store's file, once each time that it is another. Who calls is served all the same.
+async fn watch_store(store: Arc<dyn Store>) {
     let mut ticks = time::interval(LOOK_EVERY);
-    let mut was_writable = true;
+    let mut told = None;
     loop {
         ticks.tick().await;
-        let is_writable = store.status().unwritable.is_none();
-        if is_writable != was_writable {
-            health.set(if is_writable { Serves::All } else { Serves::Operators }).await;
-            was_writable = is_writable;
+        let trouble = store.status().trouble;
+        if trouble != told {
+            match &trouble {
+                Some(trouble) => tracing::error!("the store is not as it should be: {trouble}"),
+                None => tracing::info!("the store is as it should be again"),
+            }
+            told = trouble;
         }
     }
 }

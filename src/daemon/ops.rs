@@ -100,6 +100,9 @@ impl Parts {
                 "{why}; see to the disk and its free space, the daemon ends to be started anew"
             ));
         }
+        if let Some(trouble) = status.trouble {
+            return Finding::Failed(trouble);
+        }
         match status.free_bytes {
             Some(free) if free < LITTLE_ROOM => Finding::Warning(format!(
                 "{} MiB are free beside the store's file; make room before it is full",

@@ -92,7 +92,7 @@ pub async fn run(
     let mut servers = Servers::spawn(&built, listeners);
     ops.serving(built.parts());
     built.health.set(Serves::All).await;
-    let mut housekeeping = housekeeping::start(&built.flows, Arc::clone(&built.store), built.health.clone());
+    let mut housekeeping = housekeeping::start(&built.flows, Arc::clone(&built.store));
     let mut watchdog = watchdog::start(Arc::clone(&built.store));
     let mut ready = |readiness| {
         ops.configured(readiness);

@@ -237,6 +237,8 @@ pub struct StoreStatus {
     pub backend: &'static str,
     /// Why it takes no writes; none while it does.
     pub unwritable: Option<String>,
+    /// What is wrong with its file although it takes writes, and what to do; none while nothing is.
+    pub trouble: Option<String>,
     /// Size of what it occupies, bytes.
     pub bytes: u64,
     /// Room that is left where it is, bytes; none where that cannot be told.

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::{
-    Client, Daemon, OTHER, World, cairld,
+    Client, Daemon, OTHER, World, cairlctl, cairld,
     http::{Answer, exchange, request},
     output, signature, start_request,
 };
@@ -338,6 +338,32 @@ fn full(blocks: u64) -> Command {
     command.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"")]);
     command.arg(cairld().get_program());
     command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_takes_the_stores_place_is_told_while_it_serves() {
+    let world = World::new().await;
+    let daemon = world.daemon();
+    let ops = daemon.ops();
+    let (store, elsewhere) = (world.path("cairld.redb"), world.path("cairld.redb.old"));
+    fs::rename(&store, &elsewhere).unwrap();
+    fs::copy(&elsewhere, &store).unwrap();
+    daemon.says("another file stands in the store's place");
+    let ready = get(&ops, "/readyz").await;
+    assert!(
+        ready.status == 503
+            && ready.body.contains("[-]store failed: another file stands in the store's place"),
+        "{ready:?}"
+    );
+    let mut client = world.unix().await;
+    client.started().await;
+    let status = client.status().await.unwrap().store.unwrap();
+    assert!(status.writable && status.trouble.contains("cairlctl backup"), "{status:?}");
+    let endpoint = format!("unix:{}", world.path("cairld.sock").display());
+    let (_, stdout, stderr) = output(cairlctl().args(["--endpoint", &endpoint, "status"]));
+    assert!(stdout.contains("another file stands in the store's place"), "{stdout}{stderr}");
+    fs::rename(&elsewhere, &store).unwrap();
+    assert_eq!(get(&ops, "/readyz").await.status, 200, "it is back");
 }
 
 /// A full disk ends the daemon, and keeps it down with a word that says what to do; with room again it is as it was.

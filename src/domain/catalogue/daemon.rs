@@ -188,8 +188,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     own(
         Reason::StoreUnavailable,
         "The store takes no writes at present.",
-        "Operator: `cairlctl status` and the log say why. Free or mend the disk under store.path, then restart cairld: it \
-         takes no writes before that. Caller: repeat the same call after the retry delay.",
+        "Operator: the log says why. Free or mend the disk under store.path: the daemon ends by itself, and its supervisor \
+         starts it anew until it can write. Caller: repeat the same call after the retry delay.",
     ),
     general(
         Reason::MaintenanceFailed,

@@ -15,6 +15,7 @@ mod keys;
 mod latest;
 mod live;
 mod open;
+mod place;
 mod revocations;
 mod rotate;
 mod sessions;
@@ -43,9 +44,10 @@ pub(super) use self::sessions::new_row;
 use self::{
     budgets::budget_key,
     current::Current,
-    file_system::{FileId, FileSystem, Home, HostFileSystem},
+    file_system::{FileSystem, Home, HostFileSystem},
     latest::Latest,
     open::Opened,
+    place::Own,
     sessions::{Query, TakeBudget},
     sweep::Progress,
     tables::{COUNTS_TABLE, PROVIDER_SESSIONS_TABLE, REVOCATIONS_TABLE, SESSIONS_TABLE},
@@ -76,8 +78,8 @@ pub struct RedbStore {
     epoch: u32,
     /// Where it lies; none for a store in memory.
     home: Option<Home>,
-    /// Which file it is; none in memory.
-    file: Mutex<Option<FileId>>,
+    /// Which file it is.
+    own: Own,
     /// The latest time that anything was read or written at.
     latest: Arc<Latest>,
     /// How far the sweep has come.
@@ -157,7 +159,7 @@ impl RedbStore {
             newest,
             epoch,
             home,
-            file: Mutex::new(file),
+            own: Own::new(file),
             latest: Arc::default(),
             sweep: Mutex::default(),
             digests: Mutex::default(),
@@ -403,7 +405,8 @@ impl Store for RedbStore {
         let size = |home: &Home| home.files.look(&home.path).ok().map(|(_, length)| length);
         StoreStatus {
             backend: "redb",
-            unwritable: self.writer.latch().reason().map(str::to_owned).or(unreadable),
+            unwritable: self.writer.latch().reason().map(str::to_owned),
+            trouble: self.home.as_ref().and_then(|home| self.own.trouble(home)).or(unreadable),
             bytes: self.home.as_ref().and_then(size).unwrap_or_default(),
             free_bytes: self.home.as_ref().and_then(|home| home.files.free_bytes(&home.path)),
             waiting: self.writer.waiting() as u64,

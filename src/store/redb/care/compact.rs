@@ -6,10 +6,7 @@
 //! and copied again, less each time; the last of it by the writer, between two transactions, which then exchanges the files.
 //! Until then nothing has changed.
 
-use std::{
-    sync::{Arc, PoisonError},
-    thread,
-};
+use std::{sync::Arc, thread};
 
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
@@ -17,7 +14,8 @@ use super::{
     super::{
         RedbStore,
         current::{Current, Pinned},
-        file_system::{FileId, Home},
+        file_system::Home,
+        place::Own,
         tables::Tables,
         touched::Touched,
         writer::{Desk, Writer},
@@ -160,17 +158,17 @@ impl Desk {
 
     /// Brings the copy up to the present, and puts it in the place of the database's file, which is that one. The error of the
     /// copy leaves all as it was.
-    fn replace(&mut self, mut copy: Copy, of: FileId) -> Result<Result<FileId, Caught>, redb::Error> {
+    fn replace(&mut self, mut copy: Copy, own: &Own) -> Result<Result<(), Caught>, redb::Error> {
         let touched = self.touched.take().unwrap_or_default();
         if touched.count().is_none() {
             return Ok(Err(Caught::Outrun));
         }
         let snapshot = self.database.pin()?;
-        let replaced = copy.finish(&snapshot, touched).and_then(|()| copy.beside.take_place(Some(of)));
-        let own = match replaced {
-            Ok(own) => own,
-            Err(error) => return Ok(Err(Caught::Abandoned(error.into()))),
-        };
+        let of = own.id();
+        let finished = copy.finish(&snapshot, touched);
+        if let Err(error) = finished.and_then(|()| own.exchange(|| copy.beside.take_place(of))) {
+            return Ok(Err(Caught::Abandoned(error.into())));
+        }
         let Copy { beside, database, .. } = copy;
         let old = self.database.exchange(database);
         // Closing it writes to it once more, and gives its room back: nobody is to wait for that.
@@ -179,7 +177,7 @@ impl Desk {
         drop(closing);
         // Written to from here on: were the old file back after a power failure, what is acknowledged now would be gone.
         beside.sync_name()?;
-        Ok(Ok(own))
+        Ok(Ok(()))
     }
 }
 
@@ -198,8 +196,7 @@ pub(super) async fn compact(
         Abandoned::Stopped => CompactError::Stopped,
     };
     let size = || home.files.look(&home.path).map(|(_, length)| length).unwrap_or_default();
-    let (before, file) = (size(), *store.file.lock().unwrap_or_else(PoisonError::into_inner));
-    let Some(of) = file else { return Ok(Compacted::default()) };
+    let before = size();
     drop(store.writer.between(Desk::note).await?);
     let home_of_copy = home.clone();
     let current = Arc::clone(&store.database);
@@ -210,14 +207,11 @@ pub(super) async fn compact(
     })
     .await;
     let replaced = match made {
-        Ok(copy) => catch_up(&store.writer, copy, of).await,
+        Ok(copy) => catch_up(&store.writer, copy, &store.own).await,
         Err(abandoned) => Err(Caught::Abandoned(abandoned)),
     };
     match replaced {
-        Ok(own) => {
-            *store.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
-            Ok(Compacted { before, after: size() })
-        }
+        Ok(()) => Ok(Compacted { before, after: size() }),
         Err(why) => {
             store.writer.between(Desk::forget).await?;
             Err(match why {
@@ -243,7 +237,7 @@ impl From<StoreError> for Caught {
 }
 
 /// Copies what was written meanwhile until it is little; the writer does the rest.
-async fn catch_up(writer: &Writer, mut copy: Copy, of: FileId) -> Result<FileId, Caught> {
+async fn catch_up(writer: &Writer, mut copy: Copy, own: &Own) -> Result<(), Caught> {
     for _ in 0..ROUNDS {
         let (touched, snapshot) = writer.between(Desk::note).await?;
         let Some(count) = touched.count() else { return Err(Caught::Outrun) };
@@ -251,7 +245,8 @@ async fn catch_up(writer: &Writer, mut copy: Copy, of: FileId) -> Result<FileId,
             .await
             .map_err(Caught::Abandoned)?;
         if count <= FEW {
-            return writer.between(move |desk| desk.replace(copy, of)).await?;
+            let own = own.clone();
+            return writer.between(move |desk| desk.replace(copy, &own)).await?;
         }
     }
     Err(Caught::Outrun)

@@ -10,7 +10,7 @@ use std::{
 use redb::{Builder, Database, DatabaseError, StorageError};
 
 use super::*;
-use crate::store::disk::Fuse;
+use crate::store::{disk::Fuse, redb::file_system::FileId};
 
 /// The folder. Cloning it gives another hand on the same one; [`Folder::copy`] makes another folder.
 #[derive(Clone, Debug, Default)]

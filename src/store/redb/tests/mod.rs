@@ -7,6 +7,7 @@ mod corrupt;
 mod counts;
 mod damage;
 mod keys;
+mod place;
 mod rotate;
 
 use std::path::PathBuf;
