@@ -24,6 +24,6 @@ mod watchdog;
 pub use self::{
     clock::SystemClock,
     inherited::{InheritError, Inherited},
-    listener::{BindError, Listeners, UnixSocket},
+    listener::{BindError, Listeners, SocketFile, UnixSocket},
     run::{ProviderError, Readiness, RunError, run},
 };

@@ -13,10 +13,7 @@ use std::{
 use clap::Args;
 use data_encoding::HEXLOWER;
 use sysexits::ExitCode;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::oneshot,
-};
+use tokio::{net::TcpListener, sync::oneshot};
 use tonic::{Request, metadata::MetadataValue};
 
 use self::{
@@ -80,10 +77,8 @@ pub(super) async fn dev(options: Options, tracer: Arc<dyn Tracer>) -> Result<(),
 
     let client = sandbox_client(&files, &addresses)?;
     let config = configuration(&files, &addresses)?;
-    let socket = files.path("cairld.sock");
-    let unix = bind_socket(&config).await?;
     let listeners = Listeners {
-        unix: Some(UnixSocket { listener: unix, path: socket, is_inherited: false }),
+        unix: Some(bind_socket(&config).await?),
         tcp: Some(grpc),
         webhooks: Some(webhooks),
         ops: Some(ops),
@@ -125,13 +120,13 @@ async fn bind(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
     Ok((listener, bound))
 }
 
-async fn bind_socket(config: &Config) -> Result<UnixListener, Failure> {
+async fn bind_socket(config: &Config) -> Result<UnixSocket, Failure> {
     let unavailable = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Unavailable, error);
     let unix_only = Grpc { tcp: None, ..config.grpc.clone() };
     let bound = Listeners::bind(&unix_only, &Http::default(), Inherited::default())
         .await
         .map_err(|error| unavailable(&error))?;
-    bound.unix.map(|socket| socket.listener).ok_or_else(|| unavailable(&"no Unix socket is configured"))
+    bound.unix.ok_or_else(|| unavailable(&"no Unix socket is configured"))
 }
 
 fn sandbox_client(files: &Files, addresses: &Addresses) -> Result<sandbox::Client, Failure> {
