@@ -7,6 +7,7 @@ pub mod command;
 pub mod config;
 mod descriptors;
 mod dev;
+mod ending;
 mod exit;
 mod housekeeping;
 mod inherited;
@@ -25,5 +26,5 @@ pub use self::{
     clock::SystemClock,
     inherited::{InheritError, Inherited},
     listener::{BindError, Listeners, SocketFile, UnixSocket},
-    run::{ProviderError, Readiness, RunError, run},
+    run::{ProviderError, Readiness, RunError, Stage, run},
 };

@@ -93,6 +93,9 @@ impl Servers {
         };
         if time::timeout(DRAIN, drain).await.is_err() {
             tracing::warn!(
+                calls = built.server.in_flight(),
+                webhooks = built.webhooks.in_flight(),
+                at_provider = built.flows.in_flight(),
                 "calls were still in flight after ten seconds; what was sent without an answer is indeterminate"
             );
         }

@@ -25,7 +25,7 @@ use super::{
     exit::{Failure, say},
     inherited::Inherited,
     listener::{Listeners, UnixSocket},
-    run::run,
+    run::{Stage, run},
     signals::Stop,
 };
 use crate::{
@@ -53,8 +53,7 @@ pub(super) struct Options {
 }
 
 /// Runs both until interrupted.
-pub(super) async fn dev(options: Options, tracer: Arc<dyn Tracer>) -> Result<(), Failure> {
-    let stop = Stop::on_signals_and_hang_up()?;
+pub(super) async fn dev(options: Options, tracer: Arc<dyn Tracer>, stop: Stop) -> Result<(), Failure> {
     let temporary = tempfile::Builder::new().prefix("cairld-dev-").tempdir();
     let temporary = temporary.map_err(|error| cannot(Path::new("a temporary folder"), &error))?;
     let folder = options.data.clone().unwrap_or_else(|| temporary.path().to_owned());
@@ -89,12 +88,15 @@ pub(super) async fn dev(options: Options, tracer: Arc<dyn Tracer>) -> Result<(),
     let callback_page = callback::serve(callback_listener, Commands::new(&files, &addresses));
 
     let (ready, is_ready) = oneshot::channel();
-    let mut ready = Some(ready);
-    let say_ready = move |_| {
-        // Without an ear for it, the greeting below has ended already.
-        let _ = ready.take().map(|ready| ready.send(()));
+    let (mut ready, ending) = (Some(ready), stop.ending());
+    let tell = move |stage| {
+        ending.follow(stage);
+        if matches!(stage, Stage::Serving(_)) {
+            // Without an ear for it, the greeting below has ended already.
+            let _ = ready.take().map(|ready| ready.send(()));
+        }
     };
-    let daemon = run(config, listeners, say_ready, tokio_stream::empty(), tracer, stop.asked());
+    let daemon = run(config, listeners, tell, tokio_stream::empty(), tracer, stop.asked());
     let greeting = async {
         if is_ready.await.is_ok() {
             greet(&files, &addresses).await?;

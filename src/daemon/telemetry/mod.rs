@@ -47,7 +47,7 @@ pub(super) fn start(default: &str, options: &LogOptions) {
 }
 
 /// Callers' traces, and where spans go; by default nowhere.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Traces {
     export: Option<Arc<Export>>,
 }
