@@ -1,7 +1,7 @@
 //! The commands of `cairld`.
 
 use std::{
-    io::{self, Write},
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process,
@@ -103,11 +103,22 @@ pub fn main() -> process::ExitCode {
             return code.into();
         }
     };
+    let format = args.command.log().map(LogOptions::form);
     match execute(args.command) {
         Ok(()) => ExitCode::Ok.into(),
         Err(failure) => {
-            let _ = io::stderr().write_all(telemetry::last_words(failure.message).as_bytes());
+            telemetry::last_words(format, &failure.message);
             failure.code.into()
+        }
+    }
+}
+
+impl Command {
+    /// How a command that logs does so.
+    fn log(&self) -> Option<&LogOptions> {
+        match self {
+            Self::Serve { log, .. } | Self::Sandbox { log, .. } | Self::Dev { log, .. } => Some(log),
+            Self::Check { .. } | Self::Keygen { .. } => None,
         }
     }
 }
@@ -116,6 +127,9 @@ fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve { config, log } => {
             telemetry::start("info", &log);
+            let (version, pid) = (env!("CARGO_PKG_VERSION"), process::id());
+            // In the message itself, which is all that `journalctl` shows without being asked for more.
+            tracing::info!(version, pid, "cairld {version} starts; configuration {}", config.display());
             descriptors::raise_limit();
             let inherited = Inherited::take().map_err(|error| Failure::new(ExitCode::Config, error))?;
             let loaded = configuration(&config, inherited.sockets())?;

@@ -38,6 +38,8 @@ async fn check_says_everything_at_once() {
         let mut without = cairld();
         without.arg(command).arg("--config").arg(world.config());
         without.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", world.path("none"));
+        // As it is said, and not as JSON quotes it.
+        without.env("CAIRLD_LOG_FORMAT", "text");
         let (code, _, stderr) = run(&mut without);
         assert_eq!(code, 78, "EX_CONFIG: {stderr}");
         assert!(

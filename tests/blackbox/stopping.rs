@@ -152,6 +152,9 @@ async fn who_ends_since_the_disk_fails_says_so() {
     daemon.tells("STATUS=closing the store", 1);
     let (status, log) = spawn_blocking(move || daemon.wait()).await.unwrap();
     assert_eq!(status.code(), Some(74), "EX_IOERR: {log}");
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(last["level"], "ERROR", "{log}");
+    assert!(last["message"].as_str().unwrap().contains("a write failed"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
