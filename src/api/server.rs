@@ -141,6 +141,11 @@ impl GrpcServer {
         self.calls.close();
         self.calls.wait().await;
     }
+
+    /// How many calls are not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.calls.len()
+    }
 }
 
 /// A connection with the manners of its beginning and its end.

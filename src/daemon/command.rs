@@ -1,7 +1,7 @@
 //! The commands of `cairld`.
 
 use std::{
-    io::{self, Write},
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process,
@@ -22,11 +22,12 @@ use super::{
     check::check,
     config::{Config, Environment, Sockets, load},
     descriptors, dev,
+    ending::Ending,
     exit::{Failure, say, write_secret},
     inherited::Inherited,
     listener::Listeners,
     notify::notify,
-    run::{Readiness, run},
+    run::{Readiness, Stage, run},
     signals::{Stop, reloads},
     telemetry::{self, LogOptions, Traces},
 };
@@ -43,8 +44,8 @@ struct Args {
 const EXIT_CODES: &str = "\
 Exit codes, as in sysexits(3): 0 ended as asked; 64 wrong usage; 65 the store is damaged, or the \
 backup in its place; 69 a listener is in use; 70 internal error; 71 the operating system refused; 73 a file cannot be \
-created; 74 the store cannot be read or written; 75 another process has the store; 78 the configuration or the store's key \
-is wrong.";
+created; 74 the store cannot be read or written, or is not let go of in time; 75 another process has the store; \
+78 the configuration or the store's key is wrong; 130 ended by a second signal.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -103,11 +104,22 @@ pub fn main() -> process::ExitCode {
             return code.into();
         }
     };
+    let format = args.command.log().map(LogOptions::form);
     match execute(args.command) {
         Ok(()) => ExitCode::Ok.into(),
         Err(failure) => {
-            let _ = io::stderr().write_all(telemetry::last_words(failure.message).as_bytes());
+            telemetry::last_words(format, &failure.message);
             failure.code.into()
+        }
+    }
+}
+
+impl Command {
+    /// How a command that logs does so.
+    fn log(&self) -> Option<&LogOptions> {
+        match self {
+            Self::Serve { log, .. } | Self::Sandbox { log, .. } | Self::Dev { log, .. } => Some(log),
+            Self::Check { .. } | Self::Keygen { .. } => None,
         }
     }
 }
@@ -116,11 +128,19 @@ fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve { config, log } => {
             telemetry::start("info", &log);
+            let (version, pid) = (env!("CARGO_PKG_VERSION"), process::id());
+            // In the message itself, which is all that `journalctl` shows without being asked for more.
+            tracing::info!(version, pid, "cairld {version} starts; configuration {}", config.display());
             descriptors::raise_limit();
             let inherited = Inherited::take().map_err(|error| Failure::new(ExitCode::Config, error))?;
             let loaded = configuration(&config, inherited.sockets())?;
             let traces = Traces::from_environment();
-            let ended = in_runtime(serve(loaded, config, inherited, traces.tracer()));
+            let stop = Stop::on_signals(traces.clone())?;
+            let ending = stop.ending();
+            let ended = in_runtime(serve(loaded, config, inherited, traces.tracer(), stop), &ending);
+            if ended.is_ok() {
+                tracing::info!("stopped");
+            }
             traces.finish();
             ended
         }
@@ -129,12 +149,16 @@ fn execute(command: Command) -> Result<(), Failure> {
             telemetry::start("info", &log);
             sandbox::check_listen(listen, allow_remote)
                 .map_err(|error| Failure::new(ExitCode::Usage, error))?;
-            in_runtime(serve_sandbox(listen, daily_cap))
+            let stop = Stop::on_signals_and_hang_up(Traces::default())?;
+            let ending = stop.ending();
+            in_runtime(serve_sandbox(listen, daily_cap, stop), &ending)
         }
         Command::Dev { options, log } => {
             telemetry::start("warn", &log);
             let traces = Traces::from_environment();
-            let ended = in_runtime(dev::dev(options, traces.tracer()));
+            let stop = Stop::on_signals_and_hang_up(traces.clone())?;
+            let ending = stop.ending();
+            let ended = in_runtime(dev::dev(options, traces.tracer(), stop), &ending);
             traces.finish();
             ended
         }
@@ -147,11 +171,12 @@ fn configuration(path: &Path, sockets: Sockets) -> Result<Config, Failure> {
         .map_err(|problems| Failure::new(ExitCode::Config, problems))
 }
 
-fn in_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn in_runtime(work: impl Future<Output = Result<(), Failure>>, ending: &Ending) -> Result<(), Failure> {
     let runtime = runtime().map_err(|error| Failure::new(ExitCode::OsErr, error))?;
     let ended = runtime.block_on(work);
-    // A look-up of a name that hangs must not hold up the end.
+    // A look-up of a name that hangs must not hold up the end, nor a store that was still being opened.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    ending.closed();
     ended
 }
 
@@ -169,30 +194,33 @@ async fn serve(
     path: PathBuf,
     inherited: Inherited,
     tracer: Arc<dyn Tracer>,
+    stop: Stop,
 ) -> Result<(), Failure> {
-    let (stop, reloads) = (Stop::on_signals()?, reloads(path, inherited.sockets())?);
+    let reloads = reloads(path, inherited.sockets())?;
     let listeners = Listeners::bind(&config.grpc, &config.http, inherited).await?;
     notify(&[NotifyState::Status("opening the store")]);
-    let serving = format!("serving {listeners}");
-    let ready = |readiness| {
-        let status = match readiness {
-            Readiness::AsConfigured => serving.as_str(),
-            Readiness::AsBefore => {
-                "serving as before: the configuration that was read anew is wrong, see the log"
+    let (serving, ending) = (format!("serving {listeners}"), stop.ending());
+    let tell = |stage| {
+        ending.follow(stage);
+        match stage {
+            Stage::Serving(Readiness::AsConfigured) => {
+                notify(&[NotifyState::Ready, NotifyState::Status(&serving)]);
             }
-        };
-        notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+            Stage::Serving(Readiness::AsBefore) => {
+                let status = "serving as before: the configuration that was read anew is wrong, see the log";
+                notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+            }
+            Stage::Stopping => {
+                notify(&[NotifyState::Stopping, NotifyState::Status("finishing calls in flight")]);
+            }
+            Stage::Closing => notify(&[NotifyState::Status("closing the store")]),
+        }
     };
-    run(config, listeners, ready, reloads, tracer, async {
-        stop.asked().await;
-        notify(&[NotifyState::Stopping, NotifyState::Status("finishing calls in flight")]);
-    })
-    .await?;
+    run(config, listeners, tell, reloads, tracer, stop.asked()).await?;
     Ok(())
 }
 
-async fn serve_sandbox(listen: SocketAddr, daily_cap: Option<u32>) -> Result<(), Failure> {
-    let stop = Stop::on_signals_and_hang_up()?;
+async fn serve_sandbox(listen: SocketAddr, daily_cap: Option<u32>, stop: Stop) -> Result<(), Failure> {
     let unavailable = |error: io::Error| Failure::new(ExitCode::Unavailable, format!("{listen}: {error}"));
     let listener = TcpListener::bind(listen).await.map_err(unavailable)?;
     let address = listener.local_addr().map_err(unavailable)?;

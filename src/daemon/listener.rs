@@ -38,7 +38,7 @@ impl fmt::Display for Listeners {
         let address =
             |listener: &Option<TcpListener>| listener.as_ref().and_then(|tcp| tcp.local_addr().ok());
         let places = [
-            self.unix.as_ref().map(|socket| format!("gRPC on {}", socket.path.display())),
+            self.unix.as_ref().map(|socket| format!("gRPC on {}", socket.file.path.display())),
             address(&self.tcp).map(|address| format!("gRPC on {address}")),
             address(&self.webhooks).map(|address| format!("webhooks on {address}")),
             address(&self.ops).map(|address| format!("health and metrics on {address}")),
@@ -53,9 +53,24 @@ pub struct UnixSocket {
     /// What listens.
     pub listener: UnixListener,
     /// Where.
+    pub file: SocketFile,
+}
+
+/// The file of a Unix socket, which goes when this is dropped: when the daemon has ended, or could not start after all.
+#[derive(Debug)]
+pub struct SocketFile {
+    /// Where it lies.
     pub path: PathBuf,
-    /// Whether somebody else has bound it, and keeps it when the daemon ends.
+    /// Whether somebody else has bound it, and goes on listening; then it stays.
     pub is_inherited: bool,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if !self.is_inherited {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// A listener cannot be bound.
@@ -82,10 +97,11 @@ impl Listeners {
         let unix = match (inherited.unix, &grpc.unix) {
             (Some((listener, path)), _) => {
                 let listener = UnixListener::from_std(listener).map_err(unusable)?;
-                Some(UnixSocket { listener, path, is_inherited: true })
+                Some(UnixSocket { listener, file: SocketFile { path, is_inherited: true } })
             }
             (None, Some(path)) => {
-                Some(UnixSocket { listener: bind_unix(path)?, path: path.clone(), is_inherited: false })
+                let listener = bind_unix(path)?;
+                Some(UnixSocket { listener, file: SocketFile { path: path.clone(), is_inherited: false } })
             }
             (None, None) => None,
         };

@@ -7,6 +7,7 @@ pub mod command;
 pub mod config;
 mod descriptors;
 mod dev;
+mod ending;
 mod exit;
 mod housekeeping;
 mod inherited;
@@ -24,6 +25,6 @@ mod watchdog;
 pub use self::{
     clock::SystemClock,
     inherited::{InheritError, Inherited},
-    listener::{BindError, Listeners, UnixSocket},
-    run::{ProviderError, Readiness, RunError, run},
+    listener::{BindError, Listeners, SocketFile, UnixSocket},
+    run::{ProviderError, Readiness, RunError, Stage, run},
 };

@@ -70,44 +70,73 @@ pub enum Readiness {
     AsBefore,
 }
 
-/// Runs the daemon on bound listeners until `shutdown` resolves, then drains.
+/// What the daemon is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Everything is open and calls are answered; said again after each reload.
+    Serving(Readiness),
+    /// It ends, by itself or since it was asked to: calls in flight have ten seconds.
+    Stopping,
+    /// What is left is the store's last commit, and its file.
+    Closing,
+}
+
+/// Runs the daemon on bound listeners until `shutdown` resolves, then drains. `shutdown` is heard at any time, before the store
+/// is open too.
 ///
-/// `ready` is called when everything is open and calls are answered, and again after each reload: each configuration that
-/// `reloads` brings comes into force whole, or not at all, which the log tells; none is one that cannot be read. `tracer`
-/// carries callers' traces on.
+/// `tell` hears what it is at. Each configuration that `reloads` brings comes into force whole, or not at all, which the log
+/// tells; none is one that cannot be read. `tracer` carries callers' traces on.
 ///
 /// # Errors
 /// [`RunError`] says what stands in the way.
 pub async fn run(
     config: Config,
     mut listeners: Listeners,
-    mut ready: impl FnMut(Readiness),
+    mut tell: impl FnMut(Stage),
     reloads: impl Stream<Item = Option<Config>>,
     tracer: Arc<dyn Tracer>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let ops = Arc::new(Ops::default());
     let mut watched = servers::watched(listeners.ops.take(), &ops);
-    let mut built = build(config, tracer).await?;
+    let mut shutdown = pin!(shutdown);
+    let mut built = tokio::select! {
+        built = build(config, tracer) => built?,
+        () = &mut shutdown => {
+            // A store that is cut off while it opens is one that was killed: the next start begins anew.
+            tracing::info!("stopping: the store was not open yet");
+            tell(Stage::Stopping);
+            return Ok(());
+        }
+    };
     let mut servers = Servers::spawn(&built, listeners);
     ops.serving(built.parts());
     built.health.set(Serves::All).await;
     let mut housekeeping = housekeeping::start(&built.flows, Arc::clone(&built.store));
     let mut watchdog = watchdog::start(Arc::clone(&built.store));
-    let mut ready = |readiness| {
+    let mut serving = |readiness| {
         ops.configured(readiness);
-        ready(readiness);
+        tell(Stage::Serving(readiness));
     };
-    ready(Readiness::AsConfigured);
+    serving(Readiness::AsConfigured);
 
-    let (mut reloads, mut shutdown) = (pin!(reloads), pin!(shutdown));
+    let mut reloads = pin!(reloads);
     let ended = loop {
         tokio::select! {
             () = &mut shutdown => break Ok(()),
-            Some(reread) = reloads.next() => ready(match reread {
-                Some(config) => built.in_force.replace(config).await,
-                None => Readiness::AsBefore,
-            }),
+            Some(reread) = reloads.next() => {
+                let reloaded = async {
+                    match reread {
+                        Some(config) => built.in_force.replace(config).await,
+                        None => Readiness::AsBefore,
+                    }
+                };
+                // It waits for the store, behind all that is written.
+                tokio::select! {
+                    readiness = reloaded => serving(readiness),
+                    () = &mut shutdown => break Ok(()),
+                }
+            }
             reason = built.store.ended() => break Err(RunError::StoreEnded(reason)),
             Some(ended) = housekeeping.join_next() => break Err(match ended {
                 Ok(()) => internal("a task that keeps the house ended by itself"),
@@ -119,13 +148,15 @@ pub async fn run(
     };
 
     tracing::info!("stopping: no new calls; those in flight have ten seconds");
+    tell(Stage::Stopping);
     housekeeping.abort_all();
     built.health.set(Serves::Nobody).await;
     // From here on nobody is let in; then the connections are told to close.
     built.flows.stop();
     servers.drain(&built).await;
     watchdog.shutdown().await;
-    tracing::info!("stopped");
+    tracing::info!("closing the store");
+    tell(Stage::Closing);
     ended
 }
 

@@ -1,11 +1,11 @@
 //! What listens, from the first call to the last.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time};
 
 use super::{
-    listener::{Listeners, UnixSocket},
+    listener::{Listeners, SocketFile, UnixSocket},
     ops::Ops,
     run::Built,
 };
@@ -32,8 +32,8 @@ pub(super) fn watched(listener: Option<TcpListener>, ops: &Arc<Ops>) -> JoinSet<
 pub(super) struct Servers {
     pub(super) tasks: JoinSet<Result<(), tonic::transport::Error>>,
     stop: watch::Sender<bool>,
-    /// The Unix socket's path, where it goes with the daemon.
-    socket: Option<PathBuf>,
+    /// The Unix socket's, which goes with this.
+    _socket: Option<SocketFile>,
 }
 
 impl Servers {
@@ -46,11 +46,11 @@ impl Servers {
         let mut tasks = JoinSet::new();
         let mut socket = None;
         let Listeners { unix, tcp, webhooks, ops: _ } = listeners;
-        if let Some(UnixSocket { listener, path, is_inherited }) = unix {
-            tracing::info!(path = %path.display(), is_inherited, "serving gRPC on a Unix socket");
+        if let Some(UnixSocket { listener, file }) = unix {
+            let is_inherited = file.is_inherited;
+            tracing::info!(path = %file.path.display(), is_inherited, "serving gRPC on a Unix socket");
             tasks.spawn(built.server.clone().serve_unix(listener, stopping(stopped.clone())));
-            // Whoever holds an inherited one goes on listening.
-            socket = (!is_inherited).then_some(path);
+            socket = Some(file);
         }
         if let Some(listener) = tcp {
             let address =
@@ -80,7 +80,7 @@ impl Servers {
                 Ok(())
             });
         }
-        Self { tasks, stop, socket }
+        Self { tasks, stop, _socket: socket }
     }
 
     /// Accepts nothing more, lets what is in flight end, for so long, and closes.
@@ -93,14 +93,14 @@ impl Servers {
         };
         if time::timeout(DRAIN, drain).await.is_err() {
             tracing::warn!(
+                calls = built.server.in_flight(),
+                webhooks = built.webhooks.in_flight(),
+                at_provider = built.flows.in_flight(),
                 "calls were still in flight after ten seconds; what was sent without an answer is indeterminate"
             );
         }
         // The last answers are on their way; streams that stay open, those of health watchers say, are cut.
         let close = async { while self.tasks.join_next().await.is_some() {} };
         let _ = time::timeout(CLOSE, close).await;
-        if let Some(path) = self.socket {
-            let _ = fs::remove_file(path);
-        }
     }
 }

@@ -1,59 +1,102 @@
 //! The signals that the process obeys.
 
-use std::{path::PathBuf, process};
+use std::{io, path::PathBuf, process, thread};
 
 use futures_util::{
-    future,
-    stream::{self, Stream},
+    StreamExt,
+    stream::{self, BoxStream, Stream},
 };
 use sd_notify::NotifyState;
 use sysexits::ExitCode;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
 
 use super::{
     config::{Config, Environment, Sockets, load},
+    ending::{Cut, Ending, Phase, cut},
     exit::Failure,
     notify::notify,
+    telemetry::Traces,
 };
 
+/// The exit code of a process that a second signal ended: what shells call an end by SIGINT.
+const INSISTED: i32 = 130;
+
 /// The signals to stop: the first asks, the second insists.
-pub(super) struct Stop(oneshot::Receiver<()>);
+///
+/// They are heard on a thread of their own, which also ends the process where its end takes too long: whatever the thread
+/// that serves is doing.
+pub(super) struct Stop {
+    asked: oneshot::Receiver<()>,
+    ending: Ending,
+}
 
 impl Stop {
-    /// SIGTERM and SIGINT. SIGHUP is left to [`reloads`].
-    pub(super) fn on_signals() -> Result<Self, Failure> {
-        Self::on(&[SignalKind::terminate(), SignalKind::interrupt()])
+    /// SIGTERM and SIGINT. SIGHUP is left to [`reloads`]. `traces` are handed over where the process ends before its time.
+    pub(super) fn on_signals(traces: Traces) -> Result<Self, Failure> {
+        Self::on(&[SignalKind::terminate(), SignalKind::interrupt()], traces)
     }
 
     /// SIGTERM, SIGINT, and SIGHUP, for what has nothing to reload: its terminal has gone.
-    pub(super) fn on_signals_and_hang_up() -> Result<Self, Failure> {
-        Self::on(&[SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])
+    pub(super) fn on_signals_and_hang_up(traces: Traces) -> Result<Self, Failure> {
+        Self::on(&[SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()], traces)
     }
 
-    fn on(kinds: &[SignalKind]) -> Result<Self, Failure> {
-        let listen = |kind: &SignalKind| signal(*kind).map_err(|error| Failure::new(ExitCode::OsErr, error));
-        let mut signals = kinds.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
-        let (sender, receiver) = oneshot::channel();
-        tokio::spawn(async move {
-            let mut next = async || {
-                let any = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
-                future::select_all(any).await;
-            };
-            next().await;
-            let _ = sender.send(());
-            next().await;
-            tracing::warn!("a second signal: ending at once");
-            process::exit(130);
-        });
-        Ok(Self(receiver))
+    fn on(kinds: &[SignalKind], traces: Traces) -> Result<Self, Failure> {
+        let refused = |error: io::Error| Failure::new(ExitCode::OsErr, error);
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(refused)?;
+        let signals = {
+            let _runtime = runtime.enter();
+            let listen = |kind: &SignalKind| signal(*kind).map(arrivals).map_err(refused);
+            stream::select_all(kinds.iter().map(listen).collect::<Result<Vec<_>, _>>()?)
+        };
+        let (ask, asked) = oneshot::channel();
+        let (ending, phases) = Ending::new();
+        let hear = move || end_at_once(runtime.block_on(cut(signals, phases, ask)), traces);
+        thread::Builder::new().name("signals".into()).spawn(hear).map_err(refused)?;
+        Ok(Self { asked, ending })
+    }
+
+    /// Where it is to be said how far the end has come.
+    pub(super) fn ending(&self) -> Ending {
+        self.ending.clone()
     }
 
     pub(super) async fn asked(self) {
-        // The sender lives as long as the runtime.
-        let _ = self.0.await;
+        // The sender lives as long as the process.
+        let _ = self.asked.await;
+    }
+}
+
+/// A signal each time that it comes.
+fn arrivals(signal: Signal) -> BoxStream<'static, ()> {
+    let next = async |mut signal: Signal| signal.recv().await.map(|()| ((), signal));
+    stream::unfold(signal, next).boxed()
+}
+
+/// Ends the process, and says what it does not wait for.
+fn end_at_once(cut: Cut, traces: Traces) {
+    match cut {
+        Cut::Insisted => {
+            tracing::warn!("a second signal: ending at once");
+            process::exit(INSISTED);
+        }
+        Cut::Overdue(phase) => {
+            let left = match phase {
+                Phase::Running | Phase::Stopping => "the threads that serve, which are stuck",
+                Phase::Closing | Phase::Closed => "the store's last commit, which nobody was told of",
+            };
+            tracing::error!(
+                left,
+                "ending without what is left: its disk does not answer, most likely; what was acknowledged is kept, and the \
+                 next start puts the store in order"
+            );
+            traces.finish();
+            ExitCode::IoErr.exit();
+        }
     }
 }
 

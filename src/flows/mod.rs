@@ -236,6 +236,11 @@ impl Flows {
         self.tasks.wait().await;
     }
 
+    /// How much of what was begun at the provider has not ended yet.
+    pub fn in_flight(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// The present time.
     pub fn time(&self) -> Timestamp {
         self.now().wall

@@ -68,6 +68,11 @@ impl WebhookServer {
         self.requests.wait().await;
     }
 
+    /// How many requests are not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.requests.len()
+    }
+
     /// Answers a request, or says why not.
     async fn receive(&self, request: Request<Incoming>, place: &Place) -> Result<Response, Refused> {
         let name = request.uri().path().strip_prefix("/webhooks/").ok_or(Refused::NotFound)?;

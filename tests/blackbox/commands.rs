@@ -38,6 +38,8 @@ async fn check_says_everything_at_once() {
         let mut without = cairld();
         without.arg(command).arg("--config").arg(world.config());
         without.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", world.path("none"));
+        // As it is said, and not as JSON quotes it.
+        without.env("CAIRLD_LOG_FORMAT", "text");
         let (code, _, stderr) = run(&mut without);
         assert_eq!(code, 78, "EX_CONFIG: {stderr}");
         assert!(
@@ -84,6 +86,16 @@ async fn what_stands_in_the_way_of_a_start_is_said_with_its_exit_code() {
     assert!(stderr.contains("cairld.sock") && stderr.contains("another process listens there"), "{stderr}");
 
     let elsewhere = world.config_text().replace("cairld.sock", "second.sock");
+    fs::write(
+        world.config(),
+        elsewhere.replace("127.0.0.1:0\"\ninsecure", &format!("{}\"\ninsecure", daemon.tcp())),
+    )
+    .unwrap();
+    let (code, _, stderr) = serve();
+    assert_eq!(code, 69, "EX_UNAVAILABLE: {stderr}");
+    assert!(stderr.contains(daemon.tcp()), "{stderr}");
+    assert!(!world.path("second.sock").exists(), "it goes with the one that could not start");
+
     fs::write(world.config(), elsewhere).unwrap();
     let (code, _, stderr) = serve();
     assert_eq!(code, 75, "EX_TEMPFAIL: {stderr}");
@@ -91,6 +103,7 @@ async fn what_stands_in_the_way_of_a_start_is_said_with_its_exit_code() {
         stderr.contains("cairld.redb") && stderr.contains("another process has this store open"),
         "{stderr}"
     );
+    assert!(!world.path("second.sock").exists() && world.path("cairld.sock").exists());
     daemon.kill();
 
     world.write_secret("store.key", "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=");

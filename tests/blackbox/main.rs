@@ -34,6 +34,7 @@ mod reconcile;
 mod reload;
 mod revoke;
 mod session;
+mod stopping;
 mod support;
 mod systemd;
 mod tls;

@@ -6,6 +6,7 @@ Prints what happens, as a transcript; ends with an error where something is not 
 scripts/service.sh mounts a small one.
 """
 
+import json
 import pathlib
 import sys
 import tempfile
@@ -134,7 +135,7 @@ def disk_full(service: Service) -> None:
                 check(f"what is heard meanwhile is no answer, or UNAVAILABLE: {error}", error.code() in UNHEARD)
         say(f"  exit codes: {service.exits[ended:]}")
         check("it ends with EX_IOERR", set(service.exits[ended:]) == {74})
-        last = [line for line in service.log().splitlines() if line.startswith("cairld: ")][-1]
+        last = [json.loads(line)["message"] for line in service.log().splitlines() if '"ERROR"' in line][-1]
         say(f"  {last.replace(str(service.folder), '')}")
         check("the last word names the file", "cairld.redb" in last)
         ballast.unlink()

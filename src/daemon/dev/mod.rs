@@ -13,10 +13,7 @@ use std::{
 use clap::Args;
 use data_encoding::HEXLOWER;
 use sysexits::ExitCode;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::oneshot,
-};
+use tokio::{net::TcpListener, sync::oneshot};
 use tonic::{Request, metadata::MetadataValue};
 
 use self::{
@@ -28,7 +25,7 @@ use super::{
     exit::{Failure, say},
     inherited::Inherited,
     listener::{Listeners, UnixSocket},
-    run::run,
+    run::{Stage, run},
     signals::Stop,
 };
 use crate::{
@@ -56,8 +53,7 @@ pub(super) struct Options {
 }
 
 /// Runs both until interrupted.
-pub(super) async fn dev(options: Options, tracer: Arc<dyn Tracer>) -> Result<(), Failure> {
-    let stop = Stop::on_signals_and_hang_up()?;
+pub(super) async fn dev(options: Options, tracer: Arc<dyn Tracer>, stop: Stop) -> Result<(), Failure> {
     let temporary = tempfile::Builder::new().prefix("cairld-dev-").tempdir();
     let temporary = temporary.map_err(|error| cannot(Path::new("a temporary folder"), &error))?;
     let folder = options.data.clone().unwrap_or_else(|| temporary.path().to_owned());
@@ -80,10 +76,8 @@ pub(super) async fn dev(options: Options, tracer: Arc<dyn Tracer>) -> Result<(),
 
     let client = sandbox_client(&files, &addresses)?;
     let config = configuration(&files, &addresses)?;
-    let socket = files.path("cairld.sock");
-    let unix = bind_socket(&config).await?;
     let listeners = Listeners {
-        unix: Some(UnixSocket { listener: unix, path: socket, is_inherited: false }),
+        unix: Some(bind_socket(&config).await?),
         tcp: Some(grpc),
         webhooks: Some(webhooks),
         ops: Some(ops),
@@ -94,12 +88,15 @@ pub(super) async fn dev(options: Options, tracer: Arc<dyn Tracer>) -> Result<(),
     let callback_page = callback::serve(callback_listener, Commands::new(&files, &addresses));
 
     let (ready, is_ready) = oneshot::channel();
-    let mut ready = Some(ready);
-    let say_ready = move |_| {
-        // Without an ear for it, the greeting below has ended already.
-        let _ = ready.take().map(|ready| ready.send(()));
+    let (mut ready, ending) = (Some(ready), stop.ending());
+    let tell = move |stage| {
+        ending.follow(stage);
+        if matches!(stage, Stage::Serving(_)) {
+            // Without an ear for it, the greeting below has ended already.
+            let _ = ready.take().map(|ready| ready.send(()));
+        }
     };
-    let daemon = run(config, listeners, say_ready, tokio_stream::empty(), tracer, stop.asked());
+    let daemon = run(config, listeners, tell, tokio_stream::empty(), tracer, stop.asked());
     let greeting = async {
         if is_ready.await.is_ok() {
             greet(&files, &addresses).await?;
@@ -125,13 +122,13 @@ async fn bind(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), 
     Ok((listener, bound))
 }
 
-async fn bind_socket(config: &Config) -> Result<UnixListener, Failure> {
+async fn bind_socket(config: &Config) -> Result<UnixSocket, Failure> {
     let unavailable = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Unavailable, error);
     let unix_only = Grpc { tcp: None, ..config.grpc.clone() };
     let bound = Listeners::bind(&unix_only, &Http::default(), Inherited::default())
         .await
         .map_err(|error| unavailable(&error))?;
-    bound.unix.map(|socket| socket.listener).ok_or_else(|| unavailable(&"no Unix socket is configured"))
+    bound.unix.ok_or_else(|| unavailable(&"no Unix socket is configured"))
 }
 
 fn sandbox_client(files: &Files, addresses: &Addresses) -> Result<sandbox::Client, Failure> {

@@ -97,7 +97,7 @@ fn parts_of(expr: &str) -> (Vec<Selector>, Vec<String>) {
             let (list, behind) = rest.trim_start().strip_prefix('(').unwrap().split_once(')').unwrap();
             grouped.extend(list.split(',').map(|label| label.trim().to_owned()));
             rest = behind;
-        } else if word.starts_with("cairld_") || word == "up" {
+        } else if ["cairld_", "process_"].iter().any(|start| word.starts_with(start)) || word == "up" {
             let matchers = braces.map(|(matchers, _)| matchers).unwrap_or_default();
             let labels =
                 matchers.split(',').filter_map(|matcher| matcher.split_once('=')).map(|(label, values)| {
@@ -140,7 +140,8 @@ fn alerts_name_what_there_is_from_the_start() {
                 continue;
             }
             let known = labels_of(metric).unwrap_or_else(|| panic!("{expr}: no metric is named {metric}"));
-            for (label, values) in labels {
+            // Which daemon it is says Prometheus.
+            for (label, values) in labels.iter().filter(|(label, _)| *label != "job") {
                 assert!(known.contains(&label.as_str()), "{expr}: {metric} has no label {label}");
                 for value in values {
                     let row = format!("{label}=\"{value}\"");

@@ -25,11 +25,17 @@ pub(in crate::daemon) struct LogOptions {
     /// How the log is written. By default text where standard error is a terminal, entries of the journal where it is
     /// connected to that, and JSON lines anywhere else.
     #[arg(long = "log-format", value_name = "FORMAT", env = "CAIRLD_LOG_FORMAT")]
-    pub(super) format: Option<Format>,
+    format: Option<Format>,
 }
 
-/// The format that suits what standard error is.
-pub(super) fn by_itself() -> Format {
+impl LogOptions {
+    /// The format that was chosen, or that suits what standard error is.
+    pub(in crate::daemon) fn form(&self) -> Format {
+        self.format.unwrap_or_else(by_itself)
+    }
+}
+
+fn by_itself() -> Format {
     if io::stderr().is_terminal() {
         Format::Text
     } else if is_journal() {
@@ -41,7 +47,7 @@ pub(super) fn by_itself() -> Format {
 
 /// Whether standard error goes to the journal, as systemd says (`JOURNAL_STREAM`, systemd.exec(5)). It says so once, at
 /// the start; the comparison tells whether standard error has been sent elsewhere since.
-pub(in crate::daemon) fn is_journal() -> bool {
+pub(super) fn is_journal() -> bool {
     let Some(said) = env::var("JOURNAL_STREAM").ok().as_deref().and_then(stream) else { return false };
     fstat(io::stderr()).is_ok_and(|stderr| said == (stderr.st_dev, stderr.st_ino))
 }

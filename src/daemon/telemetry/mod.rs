@@ -2,14 +2,15 @@
 
 mod destination;
 mod json;
+mod last_words;
 #[cfg_attr(not(feature = "otlp"), path = "without_otlp.rs")]
 mod otlp;
 mod tracer;
 
 use std::{
     env,
-    fmt::Display,
     io::{self, IsTerminal},
+    panic,
     sync::Arc,
 };
 
@@ -20,8 +21,11 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-pub(super) use self::destination::{Format, LogOptions, is_journal};
-use self::{json::Json, otlp::Export, tracer::TraceKeeper};
+use self::{destination::is_journal, json::Json, otlp::Export, tracer::TraceKeeper};
+pub(super) use self::{
+    destination::{Format, LogOptions},
+    last_words::last_words,
+};
 use crate::domain::Tracer;
 
 /// Dependencies that could print a header or a body: they never go below INFO, whatever `RUST_LOG` says.
@@ -30,14 +34,15 @@ const TALKATIVE: [&str; 8] = ["h2", "hyper", "hyper_util", "reqwest", "rustls", 
 /// What the fields of the journal are called after, so that none is taken for another program's: `CAIRLD_SESSION`.
 const PREFIX: &str = "CAIRLD";
 
-/// Starts logging as `RUST_LOG` asks, as `default` has it where that says nothing.
+/// Starts logging as `RUST_LOG` asks, as `default` has it where that says nothing. Panics are logged too from then on.
 pub(super) fn start(default: &str, options: &LogOptions) {
     let (filter, unreadable) = filter(default);
-    let (layer, no_journal) = layer(options.format.unwrap_or_else(destination::by_itself));
+    let (layer, no_journal) = layer(options.form());
     let log = tracing_subscriber::registry().with(layer.with_filter(filter_fn(may_speak))).with(filter);
     if let Err(error) = log.try_init() {
         tracing::debug!(%error, "logging had been started before");
     }
+    panic::set_hook(Box::new(last_words::report));
     if let Some(error) = no_journal {
         tracing::warn!(%error, "the journal does not take the log, which goes to standard error as JSON");
     }
@@ -47,7 +52,7 @@ pub(super) fn start(default: &str, options: &LogOptions) {
 }
 
 /// Callers' traces, and where spans go; by default nowhere.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Traces {
     export: Option<Arc<Export>>,
 }
@@ -88,12 +93,14 @@ fn layer<S>(format: Format) -> (Box<dyn Layer<S> + Send + Sync>, Option<io::Erro
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let json = || fmt::layer().event_format(Json).fmt_fields(json::fields()).with_writer(io::stderr).boxed();
+    // A standard error that takes nothing any more is no reason to panic for, as the layer would by saying so there.
+    let to_stderr = || fmt::layer().with_writer(io::stderr).log_internal_errors(false);
+    let json = || to_stderr().event_format(Json).fmt_fields(json::fields()).boxed();
     match format {
         Format::Text => {
             let is_seen =
                 io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
-            (fmt::layer().with_ansi(is_seen).with_writer(io::stderr).boxed(), None)
+            (to_stderr().with_ansi(is_seen).boxed(), None)
         }
         Format::Json => (json(), None),
         Format::Journald => match tracing_journald::layer() {
@@ -118,11 +125,4 @@ where
 fn may_speak(metadata: &Metadata<'_>) -> bool {
     let krate = metadata.target().split("::").next().unwrap_or_default();
     *metadata.level() <= Level::INFO || !TALKATIVE.contains(&krate)
-}
-
-/// A message for standard error, after which the process ends. The journal is told that it is an error, line by line
-/// (sd-daemon(3)).
-pub(super) fn last_words(message: impl Display) -> String {
-    let message = format!("cairld: {message}");
-    if is_journal() { message.lines().map(|line| format!("<3>{line}\n")).collect() } else { message + "\n" }
 }

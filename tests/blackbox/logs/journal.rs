@@ -207,8 +207,26 @@ async fn without_a_journal_the_log_is_json_and_says_so_once() {
     let message = line["message"].as_str().unwrap();
     assert!(message.starts_with("the journal does not take the log"), "{said}");
     assert_eq!(line["level"], "WARN");
-    // What is no entry comes to the journal with its priority.
-    assert!(rest.lines().all(|line| line.starts_with("<3>")) && rest.contains("not TOML"), "{said}");
+    let last: serde_json::Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
+    assert!(last["level"] == "ERROR" && last["message"].as_str().unwrap().contains("not TOML"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_words_are_an_entry_of_the_journal() {
+    if !may_mount() {
+        println!("{LEFT_OUT}");
+        return;
+    }
+    let (world, socket) = with_journal().await;
+    fs::write(world.config(), "nonsense").unwrap();
+    let (mut daemon, mut stderr) = serve(&world, &world.path(JOURNAL));
+    assert_eq!(daemon.0.wait().unwrap().code(), Some(78));
+    let entry = until(&socket, &world.config().display().to_string()).pop().unwrap();
+    assert_eq!((&entry["PRIORITY"][0][..], &entry["SYSLOG_IDENTIFIER"][0][..]), ("3", "cairld"), "{entry:?}");
+    assert!(entry["MESSAGE"][0].contains("not TOML"), "{entry:?}");
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "", "what is in the journal is nowhere else");
 }
 
 #[test]

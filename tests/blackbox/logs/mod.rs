@@ -159,6 +159,28 @@ fn the_form_can_be_chosen_and_a_wrong_one_says_which_there_are() {
         assert_eq!(done.status.code(), Some(78), "{stderr}");
         let first = stderr.lines().next().unwrap();
         assert!(first.contains("RUST_LOG is not understood") && first.starts_with(begins), "{stderr}");
+        assert!(stderr.contains("starts; configuration /nowhere/c"), "{stderr}");
+    }
+}
+
+#[test]
+fn the_last_words_have_the_form_of_the_log_whatever_is_told() {
+    for filter in ["info", "off"] {
+        let last_words = |format: &str| {
+            let mut command = cairld();
+            command.env("RUST_LOG", filter).args(["serve", "--log-format", format, "--config", "/nowhere/c"]);
+            let (done, _, stderr) = output(&mut command);
+            assert_eq!(done.status.code(), Some(78), "{stderr}");
+            stderr.lines().last().unwrap().to_owned()
+        };
+        let line: Value = serde_json::from_str(&last_words("json")).unwrap();
+        assert_eq!(line["level"], "ERROR", "{line}");
+        assert!(line["timestamp"].is_string() && line["target"].is_string(), "{line}");
+        let (message, text) = (line["message"].as_str().unwrap(), last_words("text"));
+        assert!(
+            message.starts_with("/nowhere/c: ") && text == format!("cairld: {message}"),
+            "{message} {text}"
+        );
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, Weak,
         atomic::{AtomicU32, Ordering},
+        mpsc::Receiver,
     },
     thread::JoinHandle,
     time::Duration,
@@ -126,7 +127,29 @@ impl Daemon {
         Self::spawn(command, config, false)
     }
 
-    fn spawn(mut command: Command, config: &Path, is_listened_to: bool) -> Self {
+    /// The same without waiting until it is ready, listened to as well.
+    pub fn starting(mut command: Command, config: &Path) -> Self {
+        command.stdin(Stdio::null());
+        let (daemon, notify, _) = Self::begin(command, config);
+        daemon.is_listened_to(notify);
+        daemon
+    }
+
+    fn spawn(command: Command, config: &Path, is_listened_to: bool) -> Self {
+        let (mut daemon, notify, addresses) = Self::begin(command, config);
+        wait_for_ready(&notify, &mut daemon.process, &daemon.log, &daemon.told);
+        if is_listened_to {
+            daemon.is_listened_to(notify);
+        } else {
+            // Nobody reads it any more, and a queue that is full would hold the daemon up.
+            let _ = std::fs::remove_file(notify.local_addr().unwrap().as_pathname().unwrap());
+        }
+        daemon.tcp = addresses.recv_timeout(SURELY).expect("an address in the log");
+        daemon
+    }
+
+    /// Starts it: the process, what it tells systemd, and where it will say that it serves TCP.
+    fn begin(mut command: Command, config: &Path) -> (Self, UnixDatagram, Receiver<String>) {
         let (notify, notify_path) = notify_socket(config);
         command.arg("serve").arg("--config").arg(config).env("NOTIFY_SOCKET", &notify_path);
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -143,17 +166,13 @@ impl Daemon {
                 for_reader.add(&line);
             }
         });
-        let told = Arc::new(Log::default());
-        wait_for_ready(&notify, &mut process, &log, &told);
-        if is_listened_to {
-            let told = Arc::downgrade(&told);
-            std::thread::spawn(move || listen(&notify, &told));
-        } else {
-            // Nobody reads it any more, and a queue that is full would hold the daemon up.
-            let _ = std::fs::remove_file(notify_path);
-        }
-        let tcp = tcp.recv_timeout(SURELY).expect("an address in the log");
-        Self { process, log, told, reader: Some(reader), tcp }
+        let daemon = Self { process, log, told: Arc::default(), reader: Some(reader), tcp: String::new() };
+        (daemon, notify, tcp)
+    }
+
+    fn is_listened_to(&self, notify: UnixDatagram) {
+        let told = Arc::downgrade(&self.told);
+        std::thread::spawn(move || listen(&notify, &told));
     }
 
     /// Where it serves TCP.

@@ -2,6 +2,7 @@
 
 mod authority;
 mod daemon;
+mod disk;
 mod grpc;
 pub mod http;
 mod provider;
@@ -24,6 +25,7 @@ use tonic::Status;
 pub use self::{
     authority::{Authority, Issued},
     daemon::{Daemon, cairlctl, cairld, cairld_with, output, read_until, send_signal},
+    disk::Disk,
     grpc::{Client, Refused, refused},
     provider::{CLIENT_ID, Provider, parameter},
     store::fill,

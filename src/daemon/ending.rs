@@ -1,0 +1,192 @@
+//! The end of the process, which waits for nothing without a limit: not for a disk that hangs, nor for a thread that is stuck
+//! behind it.
+//!
+//! It is watched from a thread of its own (`signals`), since where there are two processors the thread that serves is the one
+//! that would have to notice.
+
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, future};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{self, Instant},
+};
+
+use super::run::Stage;
+
+/// How long calls in flight and connections may take to end: what `servers` gives them, and a second.
+const STOPPING: Duration = Duration::from_secs(12);
+/// How long the store may take after that for its last commit, and to let its file go: some syncs, of which a disk that others
+/// keep busy does one a second.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It has not begun.
+    Running,
+    /// Calls in flight end.
+    Stopping,
+    /// The store lets its file go.
+    Closing,
+    /// Nothing is left that could hang.
+    Closed,
+}
+
+impl Phase {
+    /// How long it may last.
+    fn patience(self) -> Option<Duration> {
+        match self {
+            Self::Running | Self::Closed => None,
+            Self::Stopping => Some(STOPPING),
+            Self::Closing => Some(CLOSING),
+        }
+    }
+}
+
+/// Where it is said how far the end has come.
+#[derive(Clone, Debug)]
+pub(super) struct Ending(watch::Sender<Phase>);
+
+impl Ending {
+    /// It has not begun; and where it is heard that it has.
+    pub(super) fn new() -> (Self, watch::Receiver<Phase>) {
+        let (sender, receiver) = watch::channel(Phase::Running);
+        (Self(sender), receiver)
+    }
+
+    /// The daemon says what it is at.
+    pub(super) fn follow(&self, stage: Stage) {
+        match stage {
+            Stage::Serving(_) => {}
+            Stage::Stopping => drop(self.0.send_replace(Phase::Stopping)),
+            Stage::Closing => drop(self.0.send_replace(Phase::Closing)),
+        }
+    }
+
+    /// All of it has ended.
+    pub(super) fn closed(&self) {
+        self.0.send_replace(Phase::Closed);
+    }
+}
+
+/// Why the process ends without waiting any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// A second signal.
+    Insisted,
+    /// This took too long.
+    Overdue(Phase),
+}
+
+/// Hands the first signal on, and resolves when what is left is not to be waited for: at the second one, or when a phase of
+/// the end takes too long, whatever began it.
+pub(super) async fn cut(
+    mut signals: impl Stream<Item = ()> + Unpin,
+    mut phases: watch::Receiver<Phase>,
+    asked: oneshot::Sender<()>,
+) -> Cut {
+    let (mut asked, mut deadline) = (Some(asked), None);
+    loop {
+        let overdue = async {
+            match deadline {
+                Some(deadline) => time::sleep_until(deadline).await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(()) = signals.next() => match asked.take() {
+                Some(asked) => {
+                    let _ = asked.send(());
+                    // From now on, since who is stuck does not say that he has heard it.
+                    if *phases.borrow() == Phase::Running {
+                        deadline = Some(Instant::now() + STOPPING);
+                    }
+                }
+                None => return Cut::Insisted,
+            },
+            Ok(()) = phases.changed() => {
+                deadline = phases.borrow_and_update().patience().map(|patience| Instant::now() + patience);
+            }
+            () = overdue => return Cut::Overdue(*phases.borrow()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+    use tokio_stream::wrappers::UnboundedReceiverStream;
+
+    use super::*;
+    use crate::daemon::Readiness;
+
+    /// A process whose end is watched.
+    struct Watched {
+        signals: mpsc::UnboundedSender<()>,
+        ending: Ending,
+        asked: oneshot::Receiver<()>,
+        cut: tokio::task::JoinHandle<(Cut, Duration)>,
+    }
+
+    fn watched() -> Watched {
+        let (signals, heard) = mpsc::unbounded_channel();
+        let (ending, phases) = Ending::new();
+        let (ask, asked) = oneshot::channel();
+        let cut = async move {
+            let began = Instant::now();
+            let cut = cut(UnboundedReceiverStream::new(heard), phases, ask).await;
+            (cut, began.elapsed())
+        };
+        Watched { signals, ending, asked, cut: tokio::spawn(cut) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_signal_asks_and_the_second_insists() {
+        let Watched { signals, ending, asked, cut } = watched();
+        signals.send(()).unwrap();
+        asked.await.unwrap();
+        ending.follow(Stage::Stopping);
+        signals.send(()).unwrap();
+        assert_eq!(cut.await.unwrap(), (Cut::Insisted, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_hear_the_signal_is_not_waited_for() {
+        let Watched { signals, ending: _ending, asked: _asked, cut } = watched();
+        signals.send(()).unwrap();
+        assert_eq!(cut.await.unwrap(), (Cut::Overdue(Phase::Running), STOPPING));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_has_its_time_whatever_began_the_end() {
+        let Watched { signals: _signals, ending, asked: _asked, cut } = watched();
+        ending.follow(Stage::Serving(Readiness::AsConfigured));
+        time::sleep(Duration::from_secs(3600)).await;
+        ending.follow(Stage::Stopping);
+        time::sleep(STOPPING - Duration::from_secs(1)).await;
+        ending.follow(Stage::Closing);
+        let (cut, took) = cut.await.unwrap();
+        assert_eq!(cut, Cut::Overdue(Phase::Closing));
+        assert_eq!(took, Duration::from_secs(3599) + STOPPING + CLOSING);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_begins_by_itself_takes_no_longer_for_a_signal() {
+        let Watched { signals, ending, asked, cut } = watched();
+        ending.follow(Stage::Stopping);
+        time::sleep(STOPPING / 2).await;
+        signals.send(()).unwrap();
+        asked.await.unwrap();
+        assert_eq!(cut.await.unwrap(), (Cut::Overdue(Phase::Stopping), STOPPING));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_ended_is_left_alone() {
+        let Watched { signals, ending, asked: _asked, cut } = watched();
+        signals.send(()).unwrap();
+        ending.follow(Stage::Closing);
+        ending.closed();
+        assert!(time::timeout(100 * STOPPING, cut).await.is_err());
+    }
+}

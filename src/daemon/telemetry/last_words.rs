@@ -1,0 +1,133 @@
+//! What a process says when it fails: before it ends, and when a thread of it panics.
+
+use std::{
+    any::Any,
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, Write},
+    panic::PanicHookInfo,
+    thread,
+};
+
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::{Format, is_journal, layer};
+
+/// Says why the process ends, in the form of its log; as plain text where it has none.
+pub(in crate::daemon) fn last_words(format: Option<Format>, message: &str) {
+    match format {
+        None | Some(Format::Text) => {
+            // Where it cannot be said, the exit code still says it.
+            let _ = io::stderr().write_all(plain(message).as_bytes());
+        }
+        Some(format @ (Format::Json | Format::Journald)) => {
+            // A log of its own, so that no `RUST_LOG` keeps it quiet.
+            let (layer, _) = layer(format);
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+                tracing::error!(target: "cairld", "{message}");
+            });
+        }
+    }
+}
+
+/// The journal is told that it is an error, line by line (sd-daemon(3)).
+fn plain(message: &str) -> String {
+    let message = format!("cairld: {message}");
+    if is_journal() { message.lines().map(|line| format!("<3>{line}\n")).collect() } else { message + "\n" }
+}
+
+/// Logs a panic, as anything else is logged.
+pub(super) fn report(panic: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let thread = thread::current();
+    tracing::error!(
+        thread = thread.name(),
+        location = panic.location().map(tracing::field::display),
+        backtrace =
+            (backtrace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(&backtrace)),
+        "a panic, which is a bug; report it: {}",
+        said(panic.payload())
+    );
+}
+
+/// What a panic says, without the text that one of the standard library's about a text quotes at its end.
+fn said(payload: &dyn Any) -> &str {
+    let said = payload.downcast_ref::<&str>().copied();
+    let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words");
+    let quoted = ["of `", "slicing `"].into_iter().filter_map(|words| said.find(words)).min();
+    match quoted.filter(|_| said.contains("byte") || said.contains("slicing")) {
+        Some(begins) => said.get(..begins).unwrap_or_default().trim_end(),
+        None => said,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        panic,
+        sync::{Arc, Mutex},
+    };
+
+    use tracing_subscriber::fmt;
+
+    use super::{super::json, *};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Panics, and answers what the log says of it.
+    fn logged(panics: impl FnOnce()) -> serde_json::Value {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = fmt::layer().event_format(json::Json).fmt_fields(json::fields());
+        let log = tracing_subscriber::registry().with(layer.with_writer(move || writer.clone()));
+        // Other tests panic as before meanwhile.
+        let (before, own) = (panic::take_hook(), thread::current().id());
+        panic::set_hook(Box::new(
+            move |panic| {
+                if thread::current().id() == own { report(panic) } else { before(panic) }
+            },
+        ));
+        tracing::subscriber::with_default(log, || {
+            let session = tracing::error_span!("call", session = "ses_1").entered();
+            panic::catch_unwind(panic::AssertUnwindSafe(panics)).unwrap_err();
+            drop(session);
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_panic_is_a_line_of_the_log_and_quotes_no_text() {
+        let number = 1;
+        let line = logged(|| panic!("number {number}"));
+        assert_eq!(line["message"], "a panic, which is a bug; report it: number 1");
+        assert_eq!((&line["level"], &line["session"]), (&"ERROR".into(), &"ses_1".into()), "{line}");
+        assert!(
+            line["location"].as_str().unwrap().starts_with("src/daemon/telemetry/last_words.rs:"),
+            "{line}"
+        );
+        assert!(line["thread"].as_str().unwrap().contains("a_panic_is_a_line"), "{line}");
+
+        let secret = "wh\u{e9}c_secret".to_owned();
+        for (from, to) in [(3, 4), (0, 3), (5, 99), (4, 2)] {
+            let line = logged(|| drop(secret[from..to].to_owned()));
+            let message = line["message"].as_str().unwrap();
+            assert!(!message.contains("secret") && message.len() > 40, "{message}");
+        }
+        assert_eq!(
+            said(&"called `Option::unwrap()` on a `None` value"),
+            "called `Option::unwrap()` on a `None` value"
+        );
+        assert_eq!(said(&1), "no words");
+    }
+}
