@@ -1,12 +1,13 @@
 //! What must be: the rules of sessions, codes, tokens, budgets and events, written down once more, by another hand and from
 //! the rules alone. It stores nothing, shares nothing and forgets nothing; so it is short enough to be read.
 
+mod budget;
 mod known;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::known::is_over;
 pub(super) use self::known::{Bound, Known, Place, Token, View, age, sees};
+use self::{budget::Budget, known::is_over};
 use super::fact::{Fact, Said, Took};
 use crate::{
     domain::{
@@ -21,18 +22,6 @@ const CODE_LIFE: u64 = 10 * 60_000;
 const REPLAY: u64 = 2 * 60_000;
 const MAX_SENDS: u32 = 9;
 pub(super) const WINDOW: u64 = 60_000;
-/// Millisecond by which a moment may have been cut off.
-const CUT: u64 = 1;
-
-/// A rate budget.
-#[derive(Clone, Debug, Default)]
-struct Budget {
-    /// The slots, and when they were answered.
-    slots: Vec<(Option<Slot>, Option<Moment>)>,
-    /// What the last 429 may have come to: since when nothing is sent, and for how long. One without `Retry-After` closes for
-    /// longer each time, and how often it came is not counted here.
-    closed: Vec<(Moment, u64)>,
-}
 
 /// All that there is.
 #[derive(Clone, Debug, Default)]
@@ -59,65 +48,6 @@ pub(super) struct Presented<'p> {
     pub(super) secret: [u8; 32],
     pub(super) binding: Option<&'p str>,
     pub(super) callback: &'p str,
-}
-
-impl Budget {
-    fn held(&self, now: Moment, hold: u64) -> usize {
-        let is_held = |answered: &Option<Moment>| answered.is_none_or(|at| !is_over(at, hold, now));
-        self.slots.iter().filter(|(_, answered)| is_held(answered)).count()
-    }
-
-    /// Whether a request may be made, and whether it may be refused.
-    fn allows(&self, now: Moment, limit: usize) -> (bool, bool) {
-        let is_closed = |(since, span): &(Moment, u64)| age(*since, now).is_none_or(|age| age < *span);
-        let may_be_open = self.closed.is_empty() || !self.closed.iter().all(is_closed);
-        let may_make = self.held(now, WINDOW) < limit && may_be_open;
-        let may_refuse = self.held(now, WINDOW + CUT) >= limit || self.closed.iter().any(is_closed);
-        (may_make, may_refuse)
-    }
-
-    fn end(&mut self, now: Moment, slot: Slot, was_made: bool, limited: Option<Option<u64>>) {
-        if was_made {
-            self.slots
-                .iter_mut()
-                .filter(|(known, _)| *known == Some(slot))
-                .for_each(|(_, end)| *end = Some(now));
-        } else {
-            self.slots.retain(|(known, _)| *known != Some(slot));
-        }
-        if let Some(retry_after) = limited {
-            let spans = match retry_after {
-                Some(seconds) => vec![seconds.clamp(1, 3600) * 1000],
-                None => [1, 2, 4, 8, 15].map(|windows| windows * WINDOW).to_vec(),
-            };
-            let present = std::mem::take(&mut self.closed);
-            let left = |(since, span): (Moment, u64)| span.saturating_sub(age(since, now).unwrap_or(0));
-            // Of two closures the longer one counts.
-            self.closed = if present.is_empty() {
-                spans.iter().map(|span| (now, *span)).collect()
-            } else {
-                let both = spans.iter().flat_map(|span| present.iter().map(move |present| (span, *present)));
-                both.map(|(span, present)| if left(present) < *span { (now, *span) } else { present })
-                    .collect()
-            };
-        }
-    }
-
-    /// What clocks of another boot measured counts from the restart, but for what lasts longer than they may be wrong.
-    fn restart(&mut self, now: Moment) {
-        let is_of_another = |at: Moment| at.boot.boot != now.boot.boot;
-        for (_, answered) in &mut self.slots {
-            // What was under way counts from the restart, too.
-            if answered.is_none_or(is_of_another) {
-                *answered = Some(now);
-            }
-        }
-        for (since, span) in &mut self.closed {
-            if age(*since, now).is_none() || (is_of_another(*since) && *span <= WINDOW + CUT) {
-                *since = now;
-            }
-        }
-    }
 }
 
 impl Reference {

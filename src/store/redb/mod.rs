@@ -20,6 +20,7 @@ mod revocations;
 mod rotate;
 mod sessions;
 mod sound;
+mod status;
 mod sweep;
 mod tables;
 #[cfg(test)]
@@ -35,7 +36,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, ReadableTableMetadata};
+use redb::{Database, ReadableDatabase};
 use tokio::sync::watch;
 
 pub use self::open::{OpenError, Opening, Settings};
@@ -50,14 +51,14 @@ use self::{
     place::Own,
     sessions::{Query, TakeBudget},
     sweep::Progress,
-    tables::{COUNTS_TABLE, PROVIDER_SESSIONS_TABLE, REVOCATIONS_TABLE, SESSIONS_TABLE},
+    tables::{PROVIDER_SESSIONS_TABLE, SESSIONS_TABLE},
     watches::Subject,
     writer::Writer,
 };
 use super::{
     Admitted, KeyRing, KeysError, LiveSessions, Lookup, NewSession, Rotation, Slot, Started, Store,
     StoreError, StoreMetrics, StoreStatus, Swept, Take, Took,
-    record::{Codec, SCHEMA_VERSION, decode_link},
+    record::{Codec, decode_link},
 };
 use crate::domain::{
     BudgetTerms, ClaimsEnd, ExchangeEnd, Moment, Outlook, ProviderSessionId, QueryEnd, Reason, Revocation,
@@ -392,30 +393,7 @@ impl Store for RedbStore {
     }
 
     fn status(&self) -> StoreStatus {
-        let count = |database: &Database| -> Result<_, redb::Error> {
-            let read = database.begin_read()?;
-            let sessions = read.open_table(SESSIONS_TABLE)?.len()?;
-            let events = inbox::spans(database)?.into_iter().map(|(_, (.., events))| events).sum();
-            let by_status = counts::by_status(&read.open_table(COUNTS_TABLE)?)?;
-            Ok((sessions, by_status, events, read.open_table(REVOCATIONS_TABLE)?.len()?))
-        };
-        let counted = self.reading(|database| count(database).map_err(unreadable));
-        let unreadable = counted.as_ref().err().map(|error| format!("it cannot be counted: {error}"));
-        let (sessions, by_status, events, revocations) = counted.unwrap_or_default();
-        let size = |home: &Home| home.files.look(&home.path).ok().map(|(_, length)| length);
-        StoreStatus {
-            backend: "redb",
-            unwritable: self.writer.latch().reason().map(str::to_owned),
-            trouble: self.home.as_ref().and_then(|home| self.own.trouble(home)).or(unreadable),
-            bytes: self.home.as_ref().and_then(size).unwrap_or_default(),
-            free_bytes: self.home.as_ref().and_then(|home| home.files.free_bytes(&home.path)),
-            waiting: self.writer.waiting() as u64,
-            sessions,
-            by_status,
-            events,
-            revocations,
-            schema_version: SCHEMA_VERSION,
-        }
+        status::read(self)
     }
 
     fn metrics(&self) -> StoreMetrics {

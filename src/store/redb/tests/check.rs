@@ -1,7 +1,7 @@
 //! Looks at everything: what is sound is found sound, and what is not is named.
 
 use futures_util::StreamExt;
-use redb::ReadableTable;
+use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::{
     backup::{id, problems, problems_at, varied},
@@ -36,7 +36,7 @@ async fn every_table_that_can_be_damaged_is_looked_at() {
         let rows = match table {
             "sessions" => damaged(&folder, SESSIONS_TABLE),
             "requests" => damaged(&folder, tables::REQUESTS_TABLE),
-            "revocations" => damaged(&folder, REVOCATIONS_TABLE),
+            "revocations" => damaged(&folder, tables::REVOCATIONS_TABLE),
             "events" => damaged(&folder, tables::EVENTS_TABLE),
             "provider_sessions" => cut(&folder, PROVIDER_SESSIONS_TABLE),
             _ => cut(&folder, tables::DIGESTS_TABLE),

@@ -39,7 +39,7 @@ fn rows(store: &RedbStore, table: SealedTable) -> Vec<(Vec<u8>, Vec<u8>)> {
     match table {
         SealedTable::Sessions => rows!(SESSIONS_TABLE),
         SealedTable::Requests => rows!(tables::REQUESTS_TABLE),
-        SealedTable::Revocations => rows!(REVOCATIONS_TABLE),
+        SealedTable::Revocations => rows!(tables::REVOCATIONS_TABLE),
         SealedTable::Events => rows!(tables::EVENTS_TABLE),
     }
 }

@@ -21,6 +21,7 @@ use crate::store::{
     KeyRing, MasterKey,
     conformance::{self, Backend, RETENTION, at, new_session, run, viewer},
     disk::Disk,
+    record::SCHEMA_VERSION,
 };
 
 struct InFolder(tempfile::TempDir);
@@ -201,7 +202,7 @@ async fn a_damaged_row_of_the_queue_stops_neither_the_others_nor_its_own_removal
     let damaged = conformance::complete(&store, 1, 600).await;
     store.revoke(at(4), &viewer("checkout"), damaged).await.unwrap();
     drop(store);
-    damage(&folder, REVOCATIONS_TABLE);
+    damage(&folder, tables::REVOCATIONS_TABLE);
     let store: Arc<dyn Store> = folder.open(run(2));
     let sound = conformance::complete(&store, 2, 600).await;
     store.revoke(at(5), &viewer("checkout"), sound).await.unwrap();
@@ -238,7 +239,7 @@ async fn a_table_that_is_younger_than_the_file_is_added() {
     drop(folder.try_open(&[1]).unwrap());
     let database = Database::open(folder.path()).unwrap();
     let transaction = database.begin_write().unwrap();
-    assert!(transaction.delete_table(REVOCATIONS_TABLE).unwrap());
+    assert!(transaction.delete_table(tables::REVOCATIONS_TABLE).unwrap());
     transaction.commit().unwrap();
     drop(database);
     let store = folder.try_open(&[1]).unwrap();

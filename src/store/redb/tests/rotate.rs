@@ -62,7 +62,7 @@ fn under_another(store: &RedbStore, key: u8) -> usize {
     use redb::ReadableTable;
     look!(SealedTable::Requests, tables::REQUESTS_TABLE);
     look!(SealedTable::Sessions, SESSIONS_TABLE);
-    look!(SealedTable::Revocations, REVOCATIONS_TABLE);
+    look!(SealedTable::Revocations, tables::REVOCATIONS_TABLE);
     look!(SealedTable::Events, tables::EVENTS_TABLE);
     count
 }
@@ -145,7 +145,7 @@ async fn a_ring_that_is_exchanged_meanwhile_makes_it_begin_anew() {
 async fn a_record_that_does_not_open_keeps_its_key_in_use() {
     let folder = InFolder::new();
     drop(furnished(&folder).await);
-    damage(&folder, REVOCATIONS_TABLE);
+    damage(&folder, tables::REVOCATIONS_TABLE);
     let store = folder.try_open(&[2, 1]).unwrap();
     let rotation = rotated(&store).await;
     assert_eq!(rotation.unreadable, 1);
@@ -172,7 +172,11 @@ async fn a_key_that_no_ring_ever_had_is_not_waited_for() {
     let key = conformance::state(3, 0).session;
     let mut row = vec![0; 90];
     row[..5].copy_from_slice(&[1, 9, 9, 9, 9]);
-    transaction.open_table(REVOCATIONS_TABLE).unwrap().insert(key.as_bytes(), row.as_slice()).unwrap();
+    transaction
+        .open_table(tables::REVOCATIONS_TABLE)
+        .unwrap()
+        .insert(key.as_bytes(), row.as_slice())
+        .unwrap();
     transaction.commit().unwrap();
     drop(database);
     let store = folder.try_open(&[2, 1]).unwrap();
