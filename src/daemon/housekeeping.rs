@@ -60,7 +60,9 @@ async fn watch_store(store: Arc<dyn Store>) {
     let mut told = None;
     loop {
         ticks.tick().await;
-        let trouble = store.status().trouble;
+        // It asks the disk, and nobody else is to wait for that.
+        let asked = Arc::clone(&store);
+        let Ok(trouble) = tokio::task::spawn_blocking(move || asked.status().trouble).await else { continue };
         if trouble != told {
             match &trouble {
                 Some(trouble) => tracing::error!("the store is not as it should be: {trouble}"),

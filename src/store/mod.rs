@@ -25,6 +25,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use self::care::BACKUP_OF_ANY_VERSION;
+pub(crate) use self::redb::tells_panics;
 pub use self::{
     care::{BACKUP_MAGIC, BackupPiece, Care, Checked, CompactError, Compacted},
     inbox::{

@@ -11,6 +11,7 @@ use std::{
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::{Format, is_journal, layer};
+use crate::store;
 
 /// Says why the process ends, in the form of its log; as plain text where it has none.
 pub(in crate::daemon) fn last_words(format: Option<Format>, message: &str) {
@@ -35,8 +36,11 @@ fn plain(message: &str) -> String {
     if is_journal() { message.lines().map(|line| format!("<3>{line}\n")).collect() } else { message + "\n" }
 }
 
-/// Logs a panic, as anything else is logged.
+/// Logs a panic, as anything else is logged; none that the store tells of, with its file and what to do.
 pub(super) fn report(panic: &PanicHookInfo<'_>) {
+    if store::tells_panics() {
+        return;
+    }
     let backtrace = Backtrace::capture();
     let thread = thread::current();
     tracing::error!(

@@ -42,6 +42,7 @@ use tokio::sync::watch;
 pub use self::open::{OpenError, Opening, Settings};
 #[cfg(test)]
 pub(super) use self::sessions::new_row;
+pub(crate) use self::sound::tells_panics;
 use self::{
     budgets::budget_key,
     current::Current,
@@ -122,8 +123,7 @@ impl RedbStore {
         let Settings { path, cache_bytes, retention, keys } = settings;
         let home = Home { files, path, cache_bytes };
         let opening = sound::soundly(|| open::open_file(&home, keys, run, now, tell));
-        let damaged = |what| OpenError::Damaged { path: home.path.display().to_string(), what };
-        let opened = opening.map_err(damaged)??;
+        let opened = opening.unwrap_or_else(|what| Err(open::nonsense(&home, &what)))?;
         Self::assemble(opened, run, retention, Some(home))
     }
 

@@ -164,7 +164,7 @@ pub(super) fn open_file(
     let opened = prepare(database, keys, (now, run), &shown, tell)?;
     // What is acknowledged from here on must not go with the name of its file, which a run before this one may have given it
     // and been killed.
-    files.sync_names(path).map_err(io)?;
+    files.resolve(path).and_then(|path| files.sync_names(&path)).map_err(io)?;
     if let Err(error) = care::clean_up(home) {
         tracing::warn!(path = shown, %error, "what was left behind beside the store cannot be removed");
     }
@@ -281,6 +281,16 @@ pub(super) fn prepare(
     tracing::info!(path, keys = ?ring, last_begun = before.map(shown), "the store is open; the first of its keys seals");
     let codec = Codec { keys: Keys::new(ring), index };
     Ok(Opened { database, codec, newest, epoch, file: None })
+}
+
+/// What a panic while a file is opened comes to: most likely the file is not what was written.
+pub(super) fn nonsense(home: &Home, what: &str) -> OpenError {
+    let (path, what) = (home.path.display().to_string(), format!("most likely: {what}"));
+    if care::is_backup(home).unwrap_or(false) {
+        OpenError::BadBackup { path, what }
+    } else {
+        OpenError::Damaged { path, what }
+    }
 }
 
 /// Makes all tables of a new file, its version, its index key and the row of its keys, in one transaction.

@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     fmt::Display,
     io::{self, ErrorKind},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,10 +15,23 @@ use super::super::StoreError;
 pub(super) const REMEDY: &str =
     "look at it with `cairlctl store verify`, and restore a backup where that finds anything";
 
+thread_local! {
+    /// How many of the thread's callers wait for a panic.
+    static WAITING: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether a panic of this thread is told by whoever works on the store's file, with the file's name and what to do.
+pub(crate) fn tells_panics() -> bool {
+    WAITING.get() > 0
+}
+
 /// Works on the file; a panic says what of it makes no sense. What the work had in hand is not to be used after that.
 pub(super) fn soundly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    WAITING.set(WAITING.get() + 1);
     // Whoever asked has a use for knowing which file it is and what to do, and a panic tells him neither.
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| words(&*panic))
+    let done = catch_unwind(AssertUnwindSafe(work));
+    WAITING.set(WAITING.get() - 1);
+    done.map_err(|panic| words(&*panic))
 }
 
 /// Reads: what makes no sense is an error for whoever reads it, and for nobody else.

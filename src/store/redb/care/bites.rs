@@ -2,6 +2,7 @@
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 
+use super::super::sound::read_soundly;
 use crate::store::StoreError;
 
 /// Reads one bite after the other until there is none left, or one fails. Each is read where waiting for the disk harms
@@ -12,11 +13,12 @@ pub(super) fn bites<S: Send + 'static, T: Send + 'static>(
 ) -> BoxStream<'static, Result<T, StoreError>> {
     stream::unfold(Some(reading), move |reading| async move {
         let mut reading = reading?;
-        let read = move || next(&mut reading).map(|bite| bite.map(|bite| (bite, reading)));
-        match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(read)) => read.map(|(bite, reading)| (Ok(bite), Some(reading))),
-            Ok(Err(error)) => Some((Err(error), None)),
-            Err(panic) => Some((Err(StoreError::Corrupt(panic.to_string())), None)),
+        let read = move || read_soundly(|| next(&mut reading)).map(|bite| bite.map(|bite| (bite, reading)));
+        // What is not joined was ended with the runtime.
+        let read = tokio::task::spawn_blocking(read).await.unwrap_or(Ok(None));
+        match read {
+            Ok(read) => read.map(|(bite, reading)| (Ok(bite), Some(reading))),
+            Err(error) => Some((Err(error), None)),
         }
     })
     .boxed()

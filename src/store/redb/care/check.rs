@@ -91,7 +91,12 @@ impl Check {
         let Some((table, after)) = self.place.take() else { return Ok(None) };
         let Some(name) = every::names().get(table).copied() else {
             let pinned = self.current.pin().map_err(unreadable)?;
-            let problems = miscounted(&pinned)?;
+            let problems = match soundly(|| miscounted(&pinned)) {
+                Ok(Err(StoreError::Corrupt(what))) | Err(what) => {
+                    vec![format!("{SESSION_COUNTS}: {what}; what they count cannot be read")]
+                }
+                Ok(problems) => problems?,
+            };
             // Rows have come and gone meanwhile.
             self.total = self.checked;
             return Ok(Some(self.tell(problems)));
@@ -111,8 +116,14 @@ impl Check {
         let look = Look { transaction: &transaction, codec: &self.codec, swept: self.swept };
         for (key, value) in &rows {
             self.checked += 1;
-            if let Err(problem) = look.at(name, key, value)? {
-                problems.push(problem);
+            // What it looks up beside the row may be damaged, too.
+            match soundly(|| look.at(name, key, value)) {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(problem))) => problems.push(problem),
+                Ok(Err(StoreError::Corrupt(what))) | Err(what) => {
+                    problems.push(format!("{name} {}: {what}", hex(key)));
+                }
+                Ok(Err(error)) => return Err(error),
             }
         }
         self.total = self.total.max(self.checked);
@@ -213,21 +224,21 @@ impl Look<'_> {
     }
 
     fn row(&self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        every::get(self.transaction, table, key).map_err(unreadable)
+        every::get(self.transaction, table, key).map_err(look_error)
     }
 }
 
 /// What is counted of sessions, beside what there is: each counts as it was when it was written, whether it opens or not.
 fn miscounted(transaction: &ReadTransaction) -> Result<Vec<String>, StoreError> {
     let mut there: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
-    let sessions = transaction.open_table(SESSIONS_TABLE).map_err(unreadable)?;
-    for row in sessions.iter().map_err(unreadable)? {
-        let (_, record) = row.map_err(unreadable)?;
+    let sessions = transaction.open_table(SESSIONS_TABLE).map_err(look_error)?;
+    for row in sessions.iter().map_err(look_error)? {
+        let (_, record) = row.map_err(look_error)?;
         for row in gist(record.value()).iter().flat_map(|(caller, status)| rows_of(caller, *status)) {
             *there.entry(row.into_bytes()).or_default() += 1;
         }
     }
-    let counted = every::read_on(transaction, SESSION_COUNTS, None, usize::MAX).map_err(unreadable)?;
+    let counted = every::read_on(transaction, SESSION_COUNTS, None, usize::MAX).map_err(look_error)?;
     let counted: BTreeMap<_, _> =
         counted.rows.into_iter().map(|(row, count)| (row, <u64 as Value>::from_bytes(&count))).collect();
     let rows = there.keys().chain(counted.keys().filter(|row| !there.contains_key(*row)));
@@ -251,6 +262,12 @@ fn sized<const N: usize, T>(
         Ok(key) => read(key),
         Err(_) => Err(StoreError::Corrupt(format!("{table} {}: a key of the wrong length", hex(key)))),
     }
+}
+
+/// What a look comes upon: damage is what it looks for.
+fn look_error(error: impl Into<redb::Error>) -> StoreError {
+    let error = error.into();
+    if is_damage(&error) { StoreError::Corrupt(error.to_string()) } else { unreadable(error) }
 }
 
 fn hex(key: &[u8]) -> String {

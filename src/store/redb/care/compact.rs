@@ -16,6 +16,7 @@ use super::{
         current::{Current, Pinned},
         file_system::Home,
         place::Own,
+        sound::{damaged, is_damage, soundly},
         tables::Tables,
         touched::Touched,
         writer::{Desk, Writer},
@@ -190,6 +191,7 @@ pub(super) async fn compact(
     let shown = home.path.display().to_string();
     let explain = |abandoned| match abandoned {
         Abandoned::Copy(CopyError::NoRoom { free }) => CompactError::NoRoom { path: shown.clone(), free },
+        Abandoned::Copy(CopyError::Database(error)) if is_damage(&error) => damaged(error).into(),
         Abandoned::Copy(error @ (CopyError::Misfit(_) | CopyError::Replaced | CopyError::Database(_))) => {
             CompactError::Copy(error.to_string())
         }
@@ -256,6 +258,7 @@ async fn catch_up(writer: &Writer, mut copy: Copy, own: &Own) -> Result<(), Caug
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Abandoned> + Send + 'static,
 ) -> Result<T, Abandoned> {
-    let panicked = |error| CopyError::from(std::io::Error::other(error));
-    tokio::task::spawn_blocking(work).await.map_err(panicked)?
+    let work = || soundly(work).unwrap_or_else(|what| Err(redb::Error::Corrupted(what).into()));
+    // What is not joined was ended with the runtime.
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Abandoned::Stopped))
 }

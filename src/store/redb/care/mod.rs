@@ -21,7 +21,7 @@ pub(super) use self::{
     make::make,
     restore::{is_backup, restore},
 };
-use super::{RedbStore, file_system::Home};
+use super::{RedbStore, file_system::Home, sound::read_soundly};
 use crate::{
     domain::Moment,
     store::{BackupPiece, Care, Checked, CompactError, Compacted, StoreError},
@@ -35,11 +35,13 @@ pub(super) fn clean_up(home: &Home) -> io::Result<()> {
 #[async_trait]
 impl Care for RedbStore {
     fn backup(&self, now: Moment) -> Result<BoxStream<'static, Result<BackupPiece, StoreError>>, StoreError> {
-        Ok(Backup::begin(&self.database, Arc::clone(&self.codec), now)?.pieces())
+        let begin = || Backup::begin(&self.database, Arc::clone(&self.codec), now);
+        Ok(read_soundly(begin)?.pieces())
     }
 
     fn check(&self, now: Moment) -> Result<BoxStream<'static, Result<Checked, StoreError>>, StoreError> {
-        Ok(Check::begin(&self.database, Arc::clone(&self.codec), now, self.retention)?.parts())
+        let begin = || Check::begin(&self.database, Arc::clone(&self.codec), now, self.retention);
+        Ok(read_soundly(begin)?.parts())
     }
 
     async fn compact(

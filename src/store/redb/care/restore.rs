@@ -66,7 +66,7 @@ pub(in crate::store::redb) fn restore(
     let explain = |error| match error {
         RestoreError::Bad(what) => bad(&what),
         RestoreError::NewerSchema(found) => OpenError::NewerSchema { path: shown.clone(), found },
-        RestoreError::Copy(CopyError::Database(redb::Error::DatabaseAlreadyOpen)) => {
+        RestoreError::Copy(CopyError::Database(redb::Error::DatabaseAlreadyOpen) | CopyError::Replaced) => {
             OpenError::InUse { path: shown.clone() }
         }
         RestoreError::Copy(error) => io(&error),
