@@ -155,7 +155,8 @@ mod tests {
         let line = logged(|| drop(bytes().unwrap()));
         let began = "a panic, which is a bug; report it: called `Result::unwrap()` on an `Err` value:";
         assert_eq!(line["message"], began);
-        let line = logged(|| drop(Ok::<_, String>("secret").unwrap_err()));
+        let text = || String::from_utf8(b"secret".to_vec());
+        let line = logged(|| drop(text().unwrap_err()));
         assert_eq!(line["message"], began.replace("unwrap", "unwrap_err").replace("Err", "Ok"));
     }
 
