@@ -31,7 +31,7 @@ pub(super) fn handshakes(
             let error = match time::timeout(PATIENCE, acceptor.accept(connection)).await {
                 Ok(Ok(connection)) => return Ok(Some(connection)),
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => "not done in five seconds".to_owned(),
+                Err(_) => format!("not done in {} seconds", PATIENCE.as_secs()),
             };
             if let Some(failed) = failures.more(clock.now()) {
                 tracing::info!(

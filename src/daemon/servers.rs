@@ -12,9 +12,9 @@ use super::{
 use crate::http::serve_operations;
 
 /// How long calls in flight may take to end after the signal to stop.
-const DRAIN: Duration = Duration::from_secs(10);
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
 /// How long connections may take to close after that, from both sides.
-const CLOSE: Duration = Duration::from_secs(1);
+pub(super) const CLOSE: Duration = Duration::from_secs(1);
 
 /// Shows how the daemon is, until this is dropped: from before the store is open until all calls have ended.
 pub(super) fn watched(listener: Option<TcpListener>, ops: &Arc<Ops>) -> JoinSet<()> {

@@ -1,6 +1,6 @@
 //! The signals that the process obeys.
 
-use std::{io, path::PathBuf, process, thread};
+use std::{io, path::PathBuf, process, sync::mpsc, thread, time::Duration};
 
 use futures_util::{
     StreamExt,
@@ -19,11 +19,13 @@ use super::{
     ending::{Cut, Ending, Phase, cut},
     exit::Failure,
     notify::notify,
-    telemetry::Traces,
+    telemetry::{LAST_SPANS, Traces},
 };
 
 /// The exit code of a process that a second signal ended: what shells call an end by SIGINT.
 const INSISTED: i32 = 130;
+/// How long the words may take that say so: whatever reads the log may have stopped doing so.
+const WORDS: Duration = Duration::from_secs(1);
 
 /// The signals to stop: the first asks, the second insists.
 ///
@@ -81,22 +83,38 @@ fn arrivals(signal: Signal) -> BoxStream<'static, ()> {
 fn end_at_once(cut: Cut, traces: Traces) {
     match cut {
         Cut::Insisted => {
-            tracing::warn!("a second signal: ending at once");
+            for_at_most(WORDS, || tracing::warn!("a second signal: ending at once"));
             process::exit(INSISTED);
         }
         Cut::Overdue(phase) => {
             let left = match phase {
                 Phase::Running | Phase::Stopping => "the threads that serve, which are stuck",
-                Phase::Closing | Phase::Closed => "the store's last commit, which nobody was told of",
+                Phase::Closing => "the store's last commit, which nobody was told of",
+                Phase::Closed => "the last lines of the log, which nobody takes",
             };
-            tracing::error!(
-                left,
-                "ending without what is left: its disk does not answer, most likely; what was acknowledged is kept, and the \
-                 next start puts the store in order"
-            );
-            traces.finish();
+            for_at_most(WORDS + LAST_SPANS, move || {
+                tracing::error!(
+                    left,
+                    "ending without what is left: its disk does not answer, most likely; what was acknowledged is kept, and the \
+                     next start puts the store in order"
+                );
+                traces.finish();
+            });
             ExitCode::IoErr.exit();
         }
+    }
+}
+
+/// Does what may hang, as a log does that nobody reads, and waits no longer for it than that.
+fn for_at_most(patience: Duration, does: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel::<()>();
+    let does = move || {
+        does();
+        drop(done);
+    };
+    // The end comes in any case: where there is no thread to be had, it is not said why.
+    if thread::Builder::new().name("farewell".into()).spawn(does).is_ok() {
+        let _ = is_done.recv_timeout(patience);
     }
 }
 

@@ -13,6 +13,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use super::{Format, is_journal, layer};
 use crate::store;
 
+/// What the log of a panic says that it comes from.
+pub(super) const TARGET: &str = module_path!();
+
 /// Says why the process ends, in the form of its log; as plain text where it has none.
 pub(in crate::daemon) fn last_words(format: Option<Format>, message: &str) {
     match format {
@@ -44,6 +47,7 @@ pub(super) fn report(panic: &PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     let thread = thread::current();
     tracing::error!(
+        target: TARGET,
         thread = thread.name(),
         location = panic.location().map(tracing::field::display),
         backtrace =
@@ -53,12 +57,17 @@ pub(super) fn report(panic: &PanicHookInfo<'_>) {
     );
 }
 
-/// What a panic says, without the text that one of the standard library's about a text quotes at its end.
+/// What the standard library says before a value that nobody expected, which may hold anybody's text.
+const VALUES: [&str; 2] = ["on an `Err` value:", "on an `Ok` value:"];
+
+/// What a panic says, without the text or the value that one of the standard library's quotes at its end.
 fn said(payload: &dyn Any) -> &str {
     let said = payload.downcast_ref::<&str>().copied();
     let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words");
     let quoted = ["of `", "slicing `"].into_iter().filter_map(|words| said.find(words)).min();
-    match quoted.filter(|_| said.contains("byte") || said.contains("slicing")) {
+    let quoted = quoted.filter(|_| said.contains("byte") || said.contains("slicing"));
+    let values = VALUES.into_iter().filter_map(|words| Some(said.find(words)? + words.len()));
+    match values.chain(quoted).min() {
         Some(begins) => said.get(..begins).unwrap_or_default().trim_end(),
         None => said,
     }
@@ -73,7 +82,10 @@ mod tests {
 
     use tracing_subscriber::fmt;
 
-    use super::{super::json, *};
+    use super::{
+        super::{filter, json},
+        *,
+    };
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -88,12 +100,18 @@ mod tests {
         }
     }
 
-    /// Panics, and answers what the log says of it.
+    /// Panics, and answers what the log says of it with the default `RUST_LOG`.
     fn logged(panics: impl FnOnce()) -> serde_json::Value {
+        logged_under("info", panics)
+    }
+
+    fn logged_under(rust_log: &str, panics: impl FnOnce()) -> serde_json::Value {
         let lines = Lines::default();
         let writer = lines.clone();
         let layer = fmt::layer().event_format(json::Json).fmt_fields(json::fields());
-        let log = tracing_subscriber::registry().with(layer.with_writer(move || writer.clone()));
+        let (filter, unreadable) = filter(Ok(rust_log.into()), "info");
+        assert_eq!(unreadable, None);
+        let log = tracing_subscriber::registry().with(layer.with_writer(move || writer.clone())).with(filter);
         // Other tests panic as before meanwhile.
         let (before, own) = (panic::take_hook(), thread::current().id());
         panic::set_hook(Box::new(
@@ -133,5 +151,24 @@ mod tests {
             "called `Option::unwrap()` on a `None` value"
         );
         assert_eq!(said(&1), "no words");
+    }
+
+    #[test]
+    fn a_panic_quotes_no_value_that_was_not_expected() {
+        let bytes = || String::from_utf8(b"secret\xff".to_vec());
+        let line = logged(|| drop(bytes().unwrap()));
+        let began = "a panic, which is a bug; report it: called `Result::unwrap()` on an `Err` value:";
+        assert_eq!(line["message"], began);
+        let text = || String::from_utf8(b"secret".to_vec());
+        let line = logged(|| drop(text().unwrap_err()));
+        assert_eq!(line["message"], began.replace("unwrap", "unwrap_err").replace("Err", "Ok"));
+    }
+
+    #[test]
+    fn no_filter_keeps_a_panic_quiet() {
+        for rust_log in ["", "off", "hyper=info", "cairld=off", "[call]=debug", &format!("{TARGET}=off")] {
+            let line = logged_under(rust_log, || panic!("number 1"));
+            assert_eq!(line["message"], "a panic, which is a bug; report it: number 1", "{rust_log}");
+        }
     }
 }

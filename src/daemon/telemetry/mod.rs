@@ -12,6 +12,7 @@ use std::{
     io::{self, IsTerminal},
     panic,
     sync::Arc,
+    time::Duration,
 };
 
 use tracing::{Level, Metadata, Subscriber};
@@ -34,9 +35,12 @@ const TALKATIVE: [&str; 8] = ["h2", "hyper", "hyper_util", "reqwest", "rustls", 
 /// What the fields of the journal are called after, so that none is taken for another program's: `CAIRLD_SESSION`.
 const PREFIX: &str = "CAIRLD";
 
+/// How long the last spans may take when the daemon ends.
+pub(super) const LAST_SPANS: Duration = Duration::from_secs(3);
+
 /// Starts logging as `RUST_LOG` asks, as `default` has it where that says nothing. Panics are logged too from then on.
 pub(super) fn start(default: &str, options: &LogOptions) {
-    let (filter, unreadable) = filter(default);
+    let (filter, unreadable) = filter(env::var(EnvFilter::DEFAULT_ENV), default);
     let (layer, no_journal) = layer(options.form());
     let log = tracing_subscriber::registry().with(layer.with_filter(filter_fn(may_speak))).with(filter);
     if let Err(error) = log.try_init() {
@@ -68,7 +72,7 @@ impl Traces {
         Arc::new(TraceKeeper::new(self.export.clone()))
     }
 
-    /// Hands the last spans over, for a moment. Not to be called where the runtime waits.
+    /// Hands the last spans over, for [`LAST_SPANS`]. Not to be called where the runtime waits.
     pub(super) fn finish(self) {
         if let Some(export) = self.export {
             export.finish();
@@ -76,15 +80,19 @@ impl Traces {
     }
 }
 
-/// What is logged, and what is wrong with `RUST_LOG`.
-fn filter(default: &str) -> (EnvFilter, Option<String>) {
-    match env::var(EnvFilter::DEFAULT_ENV) {
+/// What is logged, as `RUST_LOG` asks: panics in any case, since it may name other crates alone. And what is wrong with it.
+fn filter(asked: Result<String, env::VarError>, default: &str) -> (EnvFilter, Option<String>) {
+    let (filter, unreadable) = match asked {
         Ok(asked) => match EnvFilter::try_new(&asked) {
             Ok(filter) => (filter, None),
             Err(error) => (EnvFilter::new(default), Some(error.to_string())),
         },
         Err(env::VarError::NotPresent) => (EnvFilter::new(default), None),
         Err(error) => (EnvFilter::new(default), Some(error.to_string())),
+    };
+    match format!("{}=error", last_words::TARGET).parse() {
+        Ok(panics) => (filter.add_directive(panics), unreadable),
+        Err(error) => (filter, unreadable.or(Some(error.to_string()))),
     }
 }
 

@@ -23,6 +23,7 @@ use opentelemetry_sdk::{
     },
 };
 
+use super::LAST_SPANS;
 use crate::domain::{Attribute, EndedSpan, SpanKind, TraceContext, TraceId};
 
 /// Where the collector is; without either there is none.
@@ -30,8 +31,6 @@ const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORT
 /// How it is spoken to: the one way that is built in.
 const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 const PROTOCOL: &str = "http/protobuf";
-/// How long the last spans may take when the daemon ends.
-const LAST_SPANS: Duration = Duration::from_secs(3);
 
 /// Hands spans to a collector, from a thread of its own and out of a queue that is bounded.
 #[derive(Debug)]

@@ -32,7 +32,10 @@ impl Disk {
 
     /// From now on nothing is written for good, and that is said.
     pub fn fail(&self) {
-        fs::write(&self.sign, "fails").unwrap();
+        // Beside, and moved there: a file that is there and empty for a moment would have a sync hang instead.
+        let written = self.sign.with_extension("new");
+        fs::write(&written, "fails").unwrap();
+        fs::rename(written, &self.sign).unwrap();
     }
 
     /// It is well again, and what was held up goes on.
