@@ -78,9 +78,13 @@ fn rows(all: &str) -> impl Iterator<Item = &str> {
 
 const LOSSES: [fn(u64) -> Loss; 4] = [|_| Loss::All, |_| Loss::Nothing, Loss::Some, |cut| Loss::Some(!cut)];
 
-/// Where the way of cutting of that number cuts: everywhere, if it is the first or there is time.
+/// Where the way of cutting of that number cuts: everywhere, if it is the first, else here and there.
 fn cuts(way: usize) -> impl Iterator<Item = u64> {
-    let step = if way == 0 || is_thorough() { 1 } else { 7 };
+    let step = match way {
+        0 => 1,
+        _ if is_thorough() => 3,
+        _ => 7,
+    };
     (way as u64..).step_by(step)
 }
 
