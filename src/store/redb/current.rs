@@ -14,13 +14,13 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 #[derive(Debug)]
 pub(super) struct Current {
     database: RwLock<Arc<Database>>,
-    /// How many look at it for long, each as it was at one moment.
-    pinned: AtomicUsize,
+    /// How many look at it for long, each as it was at one moment. Who looks at the one before holds nothing of this one.
+    pinned: Arc<AtomicUsize>,
 }
 
 impl Current {
     pub(super) fn new(database: Database) -> Self {
-        Self { database: RwLock::new(Arc::new(database)), pinned: AtomicUsize::new(0) }
+        Self { database: RwLock::new(Arc::new(database)), pinned: Arc::default() }
     }
 
     /// The database as it is now. Whoever reads holds it for as long as he does: a database closes with its last owner.
@@ -36,11 +36,11 @@ impl Current {
 
     /// The database as it is at this moment, for long: what commits replace keeps its room meanwhile, and the writer commits
     /// less often.
-    pub(super) fn pin(self: &Arc<Self>) -> Result<Pinned, redb::Error> {
+    pub(super) fn pin(&self) -> Result<Pinned, redb::Error> {
         let database = self.get();
         let transaction = database.begin_read()?;
         self.pinned.fetch_add(1, Ordering::Relaxed);
-        Ok(Pinned { transaction, _database: database, current: Arc::clone(self) })
+        Ok(Pinned { transaction, _database: database, pinned: Arc::clone(&self.pinned) })
     }
 
     /// Whether anybody looks at it for long.
@@ -54,7 +54,7 @@ pub(super) struct Pinned {
     transaction: ReadTransaction,
     /// What is read belongs to it: it must not close.
     _database: Arc<Database>,
-    current: Arc<Current>,
+    pinned: Arc<AtomicUsize>,
 }
 
 impl Deref for Pinned {
@@ -67,6 +67,6 @@ impl Deref for Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        self.current.pinned.fetch_sub(1, Ordering::Relaxed);
+        self.pinned.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -154,6 +154,18 @@ async fn who_reads_the_old_file_reads_it_to_its_end() {
 }
 
 #[tokio::test]
+async fn who_reads_the_old_file_does_not_hold_the_new_one() {
+    let folder = InFolder::new();
+    let store = mostly_free(&folder).await;
+    let mut pieces = store.backup(at(6001)).unwrap();
+    pieces.next().await.unwrap().unwrap();
+    store.compact(never()).await.unwrap();
+    drop(store);
+    folder.try_open(&[1]).unwrap();
+    drop(pieces);
+}
+
+#[tokio::test]
 async fn one_that_is_broken_off_changes_nothing() {
     let folder = InFolder::new();
     let store = mostly_free(&folder).await;
