@@ -75,30 +75,17 @@ fn said(payload: &dyn Any) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        panic,
-        sync::{Arc, Mutex},
-    };
+    use std::panic;
 
     use tracing_subscriber::fmt;
 
     use super::{
-        super::{filter, json},
+        super::{
+            filter,
+            json::{self, tests::Lines},
+        },
         *,
     };
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     /// Panics, and answers what the log says of it with the default `RUST_LOG`.
     fn logged(panics: impl FnOnce()) -> serde_json::Value {
