@@ -64,8 +64,8 @@ def until(what: str, holds: Callable[[], object]) -> None:
 
 
 def unit(name: str = "cairld.service") -> dict[str, str]:
-    """What systemd knows of a unit."""
-    return dict(line.split("=", 1) for line in quietly(f"systemctl show {name}").splitlines() if "=" in line)
+    """What systemd knows of a unit; with what is empty, as the status text is between two starts."""
+    return dict(line.split("=", 1) for line in quietly(f"systemctl show --all {name}").splitlines() if "=" in line)
 
 
 def is_active() -> bool:
