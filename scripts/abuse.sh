@@ -11,4 +11,4 @@ cd "$(dirname "$0")/.."
 python=$(scripts/python.sh tests/abuse/requirements.txt)
 ulimit -n "$(ulimit -Hn)" || true
 cargo build --quiet --locked --bins
-exec timeout 300 "$python" -B tests/abuse/main.py "${CARGO_TARGET_DIR:-target}/debug" "$@"
+exec timeout 900 "$python" -B tests/abuse/main.py "${CARGO_TARGET_DIR:-target}/debug" "$@"

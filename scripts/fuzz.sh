@@ -15,6 +15,8 @@ seconds=${1:-60}
 
 fuzz=$(scripts/tools.sh cargo-fuzz)
 export CARGO_TARGET_DIR=${CAIRLD_FUZZ_TARGET_DIR:-$PWD/fuzz/target}
+# cargo fuzz has no --locked.
+cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 # Without a sanitizer the stable compiler will do.
 "$fuzz" build --fuzz-dir fuzz --sanitizer none --codegen-units 16
 programs=$CARGO_TARGET_DIR/$(rustc -vV | sed -n 's/^host: //p')/release
@@ -44,7 +46,9 @@ tell() {
   local target=$1 status=$2 runs covered
   if [ "$status" != 0 ]; then
     tail -n 60 "$work/$target.log" >&2
-    echo "fuzz: $target FAILED; the input is in fuzz/artifacts/$target" >&2
+    echo "fuzz: $target FAILED; the input is in fuzz/artifacts/$target, and here in base64:" >&2
+    find "fuzz/artifacts/$target" -type f -exec base64 -w 0 {} \; >&2
+    echo >&2
     return 1
   fi
   runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$target.log")

@@ -14,7 +14,9 @@ for tool in python3 sha256sum; do
 done
 key=$(cat "$requirements" <(python3 --version) | sha256sum | cut -c 1-12)
 venv=$tools/python-$key
-if [ ! -e "$venv" ]; then
+# The Python that it was made with may be gone.
+if ! "$venv/bin/python" -c '' 2>/dev/null; then
+  rm -rf "$venv"
   mkdir -p "$tools"
   part=$(mktemp -d "$tools/.python-XXXXXX")
   # A folder has its name only once it is whole. Nothing here minds that it moves: no script of it is run.

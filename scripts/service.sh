@@ -15,10 +15,14 @@ cargo build --quiet --locked --bins
 programs=$(realpath "${CARGO_TARGET_DIR:-target}/debug")
 # The small disk is mounted where nobody else sees it, and goes with the last process here.
 # shellcheck disable=SC2016
-timeout 300 unshare --mount --map-root-user bash -euc '
+timeout 900 unshare --mount --map-root-user bash -euc '
   folder=$(mktemp -d)
   trap "umount --lazy $folder/disk; rm -rf $folder" EXIT
   mkdir "$folder/disk"
   mount -t tmpfs -o size=24m tmpfs "$folder/disk"
   PYTHONPATH="$1" "$2" -B tests/service/main.py "$3" proto/cairld/v1/cairld_grpc_service_config.json "$folder"
-' bash "$stubs" "$python" "$programs"
+' bash "$stubs" "$python" "$programs" || {
+  status=$?
+  [ "$status" != 124 ] || echo "service: it was not over after 900 s" >&2
+  exit "$status"
+}

@@ -79,7 +79,9 @@ obtain_libfaketime() {
     command -v apt-get >/dev/null || fail "libfaketime is missing: install it from your distribution"
     mkdir -p "$tools"
     part=$(mktemp -d "$tools/.libfaketime-XXXXXX")
-    (cd "$part" && apt-get download -qq libfaketime && dpkg -x ./*.deb .) >&2 ||
+    # The lists of packages may be missing, or older than what there is.
+    (cd "$part" && { apt-get download -qq libfaketime || { apt-get update -qq && apt-get download -qq libfaketime; }; } &&
+      dpkg -x ./*.deb .) >&2 ||
       { rm -rf "$part"; fail "libfaketime could not be unpacked; it wants the package lists of apt-get update"; }
     rm -rf "$tools/libfaketime"
     mv -T "$part" "$tools/libfaketime"
@@ -93,7 +95,9 @@ obtain_package() {
   local package=$1 program=${2:-$1}
   if ! command -v "$program" >/dev/null; then
     [ "$(id -u)" = 0 ] || fail "$program is missing: apt-get install $package"
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package"; } >&2
+    # A machine that has just booted may be installing its updates.
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
+      --no-install-recommends "$package"; } >&2
   fi
   command -v "$program"
 }

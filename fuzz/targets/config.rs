@@ -29,7 +29,8 @@ fuzz_target!(|text: &str| {
     match Config::parse(text, &FOLDER.path().join("c"), &environment) {
         Ok(config) => {
             assert!(!config.clients.is_empty() && !config.callers.is_empty());
-            assert!(!format!("{config:?}").contains(SECRET), "nothing prints a secret");
+            // Unless it stands where nobody keeps one.
+            assert!(text.contains(SECRET) || !format!("{config:?}").contains(SECRET), "nothing prints a secret");
         }
         Err(problems) => {
             let said = problems.to_string();

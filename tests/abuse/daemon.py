@@ -1,5 +1,6 @@
 """The real daemon beside its sandbox's absence, an honest caller, and a look at the daemon's memory."""
 
+import atexit
 import hashlib
 import hmac
 import json
@@ -72,6 +73,8 @@ class Daemon:
         self.process = subprocess.Popen(
             [self.programs / "cairld", "serve", "--config", folder / "cairld.toml"], stderr=subprocess.PIPE, text=True,
             preexec_fn=usual_limit)
+        # However this ends.
+        atexit.register(self.process.kill)
         self.log, self.tcp, self.webhooks = [], None, None
         self.said = threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()
@@ -101,7 +104,8 @@ class Daemon:
 
     def stop(self):
         self.process.terminate()
-        status = self.process.wait(30)
+        # Its end has limits of its own; only what is broken takes longer.
+        status = self.process.wait(60)
         self.folder.cleanup()
         if status != 0:
             raise SystemExit(f"cairld ended with {status}:\n" + "\n".join(self.log))
@@ -111,7 +115,9 @@ class Watch:
     """While it is entered: samples the daemon every 100 ms, and makes an honest caller's calls by every way in."""
 
     def __init__(self, daemon):
-        self.daemon, self.curve, self.calls, self.slowest, self.failures = daemon, [], 0, 0.0, []
+        self.daemon, self.curve, self.slowest, self.failures = daemon, [], 0.0, []
+        # Calls that have ended, by kind: one thread counts each.
+        self.ended = {"cairlctl": 0, "a webhook": 0}
         self.stopping = threading.Event()
         self.threads = [threading.Thread(target=target, daemon=True) for target in (self._sample, self._call, self._deliver)]
 
@@ -137,7 +143,7 @@ class Watch:
             call()
         except Exception as error:  # Whatever it was: the honest caller was not served.
             self.failures.append(f"{what} after {time.monotonic() - began:.1f} s: {error}")
-        self.calls += 1
+        self.ended[what] += 1
         self.slowest = max(self.slowest, time.monotonic() - began)
 
     def _call(self):
@@ -156,6 +162,22 @@ class Watch:
         while not self.stopping.wait(0.05):
             number += 1
             self._answered("a webhook", lambda: deliver(self.daemon.webhooks, number))
+
+
+class Span:
+    """How long an attack goes on: so many seconds, and until three honest calls of each kind have ended beside it, of which the
+    first may have begun before it. Each call has a time-out, so that this comes, however slow the machine is."""
+
+    def __init__(self, watch, seconds):
+        self.watch, self.end = watch, time.monotonic() + seconds
+        self.wanted = {what: ended + 3 for what, ended in watch.ended.items()}
+
+    def is_over(self):
+        return time.monotonic() >= self.end and all(self.watch.ended[what] >= ended for what, ended in self.wanted.items())
+
+    def wait(self):
+        while not self.is_over():
+            time.sleep(0.05)
 
 
 def deliver(address, number):

@@ -5,9 +5,11 @@ import sys
 import time
 
 import attacks
-from daemon import Daemon, Watch
+from daemon import Daemon, Span, Watch
 
-SECONDS = 2
+# How long each goes on at least, seconds. What is sent byte by byte takes its time.
+SECONDS = {"slow_heads": 6}
+USUAL_SECONDS = 2
 # What the daemon may take, MiB. Ten thousand connections may take more, and two thousand messages of 128 KiB.
 BOUND = {"ten_thousand": 384, "stuck_messages": 512}
 USUAL_BOUND = 128
@@ -20,26 +22,25 @@ def main():
     print("| abuse | MiB before | highest | after | honest calls | slowest ms | what became of it |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for attack in chosen:
+        name = attack.__name__
         # A daemon for each, so that none stands in another's memory.
         daemon = Daemon(programs)
         before, files_before = daemon.memory()
         with Watch(daemon) as watch:
             try:
-                said = attack(daemon, SECONDS)
+                said = attack(daemon, Span(watch, SECONDS.get(name, USUAL_SECONDS)))
             except AssertionError as failure:
                 said = str(failure)
-                failures.append(f"{attack.__name__}: {failure}")
+                failures.append(f"{name}: {failure}")
         after, files = settled(daemon, files_before)
         highest = max([before, after] + [memory for _, memory, _ in watch.curve])
-        name = attack.__name__
-        print(f"| {name} | {before:.0f} | {highest:.0f} | {after:.0f} | {watch.calls} | {watch.slowest * 1000:.0f} "
+        calls = sum(watch.ended.values())
+        print(f"| {name} | {before:.0f} | {highest:.0f} | {after:.0f} | {calls} | {watch.slowest * 1000:.0f} "
               f"| {said} |", flush=True)
         curves.append((name, watch.curve))
         failures += [f"{name}: {failure}" for failure in watch.failures[:3]]
         if highest > BOUND.get(name, USUAL_BOUND):
             failures.append(f"{name}: {highest:.0f} MiB, and at most {BOUND.get(name, USUAL_BOUND)} may be")
-        if watch.calls < 4:
-            failures.append(f"{name}: the honest caller made {watch.calls} calls")
         if files > files_before + 50:
             failures.append(f"{name}: {files} file descriptors are open, {files_before} were before")
         if any(failure.startswith(name) for failure in failures):
@@ -62,7 +63,7 @@ def main():
 
 def settled(daemon, files_before):
     """How the daemon stands once it has noticed that the connections are gone."""
-    for _ in range(100):
+    for _ in range(600):
         memory, files = daemon.memory()
         if files <= files_before + 50:
             break

@@ -42,16 +42,16 @@ def backs_up(hand: str, timer: str) -> pathlib.Path:
     owned(first)
     (units,) = blocks("Backup and care", "ini")
     for path, text in re.findall(r"^# (/etc/\S+)\n(.*?)(?=^# /etc|\Z)", units, flags=re.MULTILINE | re.DOTALL):
-        write(path, text)
+        # As often as the page has it, it might come at the moment of the one by hand.
+        write(path, text.replace("OnCalendar=hourly", "OnCalendar=yearly"))
+    check("the page has it hourly", "OnCalendar=hourly" in units)
     # A name is a backup's for good: the next one's says the next second.
     until("the next second has begun", lambda: time.strftime("%FT%H%M%SZ", time.gmtime()) not in first.name)
     follow(timer)
     ran = unit("cairld-backup.service")
     check("the service has done it", (ran["Result"], ran["ExecMainStatus"]) == ("success", "0"))
-    check("the timer is there for each hour", unit("cairld-backup.timer")["ActiveState"] == "active")
-    # Which may have come meanwhile.
-    later = sorted(BACKUPS.iterdir())[-1]
-    check("it has made another one", later != first)
+    check("the timer is there", unit("cairld-backup.timer")["ActiveState"] == "active")
+    (later,) = set(BACKUPS.iterdir()) - {first}
     owned(later)
     return later
 
@@ -80,7 +80,7 @@ def backs_up_and_restores(session: str) -> None:
     status()
     check("it serves", unit()["StatusText"].startswith("serving gRPC"))
     owned(STORE)
-    heard = "".join(entry["MESSAGE"] for entry in logs.read(f"-u cairld {OF_SYSTEMD} --since={begun}"))
+    heard = "".join(entry["MESSAGE"] for entry in logs.read(f"{OF_SYSTEMD} --since={begun}"))
     check("STATUS said what it was at", "STATUS=restoring a backup" in heard)
     (warning,) = [
         entry for entry in logs.read(f"-u cairld -p warning --since={begun}") if "restored a backup" in entry["MESSAGE"]

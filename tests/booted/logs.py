@@ -68,12 +68,12 @@ def story() -> None:
 
 def errors(since: str, *words: str) -> None:
     """`-p err` says them, in what is shown without being asked for more."""
-    command = f"journalctl -u cairld -p err --since={since}"
+    command = f"journalctl {OF_THE_DAEMON} -p err --since={since}"
     quietly("journalctl --sync")
     shown = show(f"{command} --output=cat", lines="|".join(map(re.escape, words)))
     for each in words:
         check(f"-p err shows {each!r}", each in shown)
-    found = [entry for entry in read(f"-u cairld {OF_THE_DAEMON} --since={since}") if any(w in entry["MESSAGE"] for w in words)]
+    found = [entry for entry in read(f"{OF_THE_DAEMON} --since={since}") if any(w in entry["MESSAGE"] for w in words)]
     check("they are errors", found != [] and all(entry["PRIORITY"] == "3" for entry in found))
 
 

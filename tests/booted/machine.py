@@ -9,8 +9,9 @@ import time
 import urllib.request
 from collections.abc import Callable
 
-# Whose words in the journal: systemd's about the unit, the daemon's own.
-OF_SYSTEMD, OF_THE_DAEMON = "_PID=1", "-t cairld"
+# Whose words in the journal: systemd's about the unit, the daemon's own. Those by their name, since the journal may come too
+# late to see of which unit a process was that lived for some milliseconds.
+OF_SYSTEMD, OF_THE_DAEMON = "-u cairld _PID=1", "-t cairld"
 PAGE = pathlib.Path("docs/operations.md")
 # Far more than anything here takes: only what never comes is waited for that long.
 SURELY = 60
@@ -30,14 +31,18 @@ def check(what: str, is_so: bool) -> None:
 
 def quietly(command: str, ends_with: int | None = 0) -> str:
     """Runs it in a shell; what it says. Fails where it ends with another code, None meaning any."""
-    ran = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=SURELY,
-    )
+    try:
+        ran = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # cairlctl gives up before that, and says why.
+            timeout=SURELY + 30,
+        )
+    except subprocess.TimeoutExpired as late:
+        check(f"{command}: was not over after {late.timeout} s:\n{late.stdout}", False)
     if ends_with is not None:
         check(f"{command}: ended with {ran.returncode} instead of {ends_with}:\n{ran.stdout}", ran.returncode == ends_with)
     return ran.stdout.rstrip()
@@ -127,9 +132,9 @@ def mark() -> str:
 
 def logged(since: str, whose: str, lines: str = "") -> str:
     """What the journal has from then on, of systemd about the unit or of the daemon; in the answer with all fields."""
-    command = f"journalctl -u cairld {whose} --since={since}"
+    command = f"journalctl {whose} --since={since}"
     said = quietly(f"journalctl --sync; {command} --output=cat")
-    say("$ journalctl -u cairld")
+    say(f"$ journalctl {whose}")
     for line in said.splitlines():
         if re.search(lines, line):
             say(f"  {line}")

@@ -100,7 +100,8 @@ def configure() -> None:
 def provider() -> None:
     """The provider's stand-in, as a service beside."""
     quietly("systemd-run --quiet --unit=provider -p DynamicUser=yes cairld sandbox --listen 127.0.0.1:8970")
-    until("the provider's stand-in listens", lambda: re.search("8970", quietly("journalctl -u provider --output=cat")))
+    # In its own words: systemd tells its command line.
+    until("the provider's stand-in listens", lambda: "http://127.0.0.1:8970" in quietly("journalctl -u provider --output=cat"))
 
 
 def reconfigure(text: str) -> None:

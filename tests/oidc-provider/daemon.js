@@ -48,7 +48,7 @@ rpcs = ["*"]
   /** A command of cairlctl: what it prints, or the reason and the text of its refusal. */
   async function call(arguments_, input) {
     const all = ['--json', '--endpoint', `unix:${path('cairld.sock')}`, ...arguments_];
-    const called = run(join(programs, 'cairlctl'), all, { timeout: 30_000 });
+    const called = run(join(programs, 'cairlctl'), all, { timeout: 60_000 });
     called.child.stdin.end(input ?? '');
     try {
       return { answer: JSON.parse((await called).stdout) };

@@ -22,7 +22,7 @@ redirect_uris = ["${redirectUri}"]
 issuer = "${server.issuer}"
 authorize_params = { response_type = "code" }
 endpoints = { authorize = "${server.issuer}/auth", token = "/token", userinfo = "/me", revoke = "/token/revocation" }
-timeouts = { connect = "5s", request = "10s" }
+timeouts = { connect = "20s", request = "30s" }
 `;
 const secrets = { 'client.id': client.client_id, 'client.secret': client.client_secret };
 const daemon = await startDaemon(process.argv[2], section, secrets);
@@ -74,7 +74,12 @@ try {
   assert.equal(await userinfo(token.access_token), 200);
   const { answer: revoked, refusal: notRevoked } = await daemon.call(['session', 'revoke', first.session.id]);
   assert.ok(revoked, notRevoked);
-  for (let tries = 0; await userinfo(token.access_token) !== 401; tries += 1) assert.ok(tries < 1000, 'it is still good');
+  // The daemon asks the server by itself, after it has answered.
+  const deadline = performance.now() + 60_000;
+  while (await userinfo(token.access_token) !== 401) {
+    assert.ok(performance.now() < deadline, 'it is still good');
+    await new Promise((resolve) => { setTimeout(resolve, 20); });
+  }
 
   step('the server insists on PKCE with S256, and what it says then ends the session');
   for (const change of [

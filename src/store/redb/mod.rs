@@ -145,7 +145,7 @@ impl RedbStore {
         retention: Duration,
         home: Option<Home>,
     ) -> Result<Self, OpenError> {
-        let Opened { database, codec, newest, epoch, file } = opened;
+        let Opened { database, codec, newest, epoch, file, last_begun: _ } = opened;
         let database = Arc::new(Current::new(database));
         let writer = Writer::start(Arc::clone(&database)).map_err(|error| OpenError::Io {
             path: home.as_ref().map(|home| home.path.display().to_string()).unwrap_or_default(),

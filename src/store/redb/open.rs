@@ -126,10 +126,30 @@ pub(super) struct Opened {
     pub(super) epoch: u32,
     /// Which file it is; none in memory.
     pub(super) file: Option<FileId>,
+    /// When the run before this one began, where there was one.
+    pub(super) last_begun: Option<Timestamp>,
 }
 
-/// Opens the file.
+/// Opens the file, after whatever it takes to make it a store.
 pub(super) fn open_file(
+    home: &Home,
+    keys: KeyRing,
+    run: RunId,
+    now: Moment,
+    tell: impl Fn(Opening) + Clone + 'static,
+) -> Result<Opened, OpenError> {
+    let opened = open_or_make(home, keys, run, now, tell)?;
+    tracing::info!(
+        path = %home.path.display(),
+        // In their order, so that whoever reads an id knows which file it is.
+        keys = ?opened.codec.keys.ring(),
+        last_begun = opened.last_begun.map(shown),
+        "the store is open; the first of its keys seals"
+    );
+    Ok(opened)
+}
+
+fn open_or_make(
     home: &Home,
     keys: KeyRing,
     run: RunId,
@@ -273,14 +293,12 @@ pub(super) fn prepare(
     if !is_new {
         bring_up(&database, (!is_listed).then_some(&in_use), tell).map_err(io)?;
     }
-    let before = begin::begin(&database, now, run).map_err(io)?;
+    let last_begun = begin::begin(&database, now, run).map_err(io)?;
     let newest = newest(&database).map_err(io)?;
     let epoch =
         read(EPOCH_ROW).map_err(io)?.and_then(|row| row.try_into().ok()).map_or(0, u32::from_be_bytes);
-    // In their order, so that whoever reads an id knows which file it is.
-    tracing::info!(path, keys = ?ring, last_begun = before.map(shown), "the store is open; the first of its keys seals");
     let codec = Codec { keys: Keys::new(ring), index };
-    Ok(Opened { database, codec, newest, epoch, file: None })
+    Ok(Opened { database, codec, newest, epoch, file: None, last_begun })
 }
 
 /// What a panic while a file is opened comes to: most likely the file is not what was written.
