@@ -1,7 +1,7 @@
 //! The commands of `cairld`.
 
 use std::{
-    io,
+    env, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process,
@@ -181,11 +181,12 @@ fn in_runtime(work: impl Future<Output = Result<(), Failure>>, ending: &Ending) 
 }
 
 /// One thread for the network beside the store's writer where there are two processors, since a second would compete with
-/// both: measured, a quarter less processor time for each call. With more processors, a thread for each.
+/// both: measured, a quarter less processor time for each call. With more processors a thread for each, and as many as
+/// `TOKIO_WORKER_THREADS` says where it is set.
 fn runtime() -> io::Result<Runtime> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    let mut builder =
-        if processors <= 2 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let is_one_enough = processors <= 2 && env::var_os("TOKIO_WORKER_THREADS").is_none();
+    let mut builder = if is_one_enough { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     builder.enable_all().build()
 }
 
@@ -201,7 +202,7 @@ async fn serve(
     notify(&[NotifyState::Status("opening the store")]);
     let (serving, ending) = (format!("serving {listeners}"), stop.ending());
     let tell = |stage| {
-        ending.follow(stage);
+        ending.follow(&stage);
         match stage {
             Stage::Serving(Readiness::AsConfigured) => {
                 notify(&[NotifyState::Ready, NotifyState::Status(&serving)]);
@@ -213,7 +214,7 @@ async fn serve(
             Stage::Stopping => {
                 notify(&[NotifyState::Stopping, NotifyState::Status("finishing calls in flight")]);
             }
-            Stage::Closing => notify(&[NotifyState::Status("closing the store")]),
+            Stage::Closing(_) => notify(&[NotifyState::Status("closing the store")]),
         }
     };
     run(config, listeners, tell, reloads, tracer, stop.asked()).await?;

@@ -4,7 +4,10 @@
 //! It is watched from a thread of its own (`signals`), since where there are two processors the thread that serves is the one
 //! that would have to notice.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures_util::{Stream, StreamExt, future};
 use tokio::{
@@ -17,6 +20,7 @@ use super::{
     servers::{CLOSE, DRAIN},
     telemetry::LAST_SPANS,
 };
+use crate::store::Closing;
 
 /// How long calls in flight and connections may take to end: what `servers` gives them, and some seconds, since a machine under
 /// load hears late that they are over.
@@ -54,27 +58,39 @@ impl Phase {
 
 /// Where it is said how far the end has come.
 #[derive(Clone, Debug)]
-pub(super) struct Ending(watch::Sender<Phase>);
+pub(super) struct Ending {
+    phase: watch::Sender<Phase>,
+    /// What is waited for while it closes; none where there never was one.
+    store: Arc<OnceLock<Closing>>,
+}
 
 impl Ending {
     /// It has not begun; and where it is heard that it has.
     pub(super) fn new() -> (Self, watch::Receiver<Phase>) {
-        let (sender, receiver) = watch::channel(Phase::Running);
-        (Self(sender), receiver)
+        let (phase, phases) = watch::channel(Phase::Running);
+        (Self { phase, store: Arc::default() }, phases)
     }
 
     /// The daemon says what it is at.
-    pub(super) fn follow(&self, stage: Stage) {
+    pub(super) fn follow(&self, stage: &Stage) {
         match stage {
             Stage::Serving(_) => {}
-            Stage::Stopping => drop(self.0.send_replace(Phase::Stopping)),
-            Stage::Closing => drop(self.0.send_replace(Phase::Closing)),
+            Stage::Stopping => drop(self.phase.send_replace(Phase::Stopping)),
+            Stage::Closing(store) => {
+                // There is but one.
+                let _ = self.store.set(store.clone());
+                self.phase.send_replace(Phase::Closing);
+            }
         }
     }
 
-    /// All but the log has ended.
+    /// The runtime has ended. Waits for the store, whose last owner may have been a thread of the runtime that was left behind
+    /// with it; after that all but the log has ended.
     pub(super) fn closed(&self) {
-        self.0.send_replace(Phase::Closed);
+        if let Some(store) = self.store.get() {
+            store.wait();
+        }
+        self.phase.send_replace(Phase::Closed);
     }
 }
 
@@ -127,7 +143,11 @@ mod tests {
     use tokio_stream::wrappers::UnboundedReceiverStream;
 
     use super::*;
-    use crate::daemon::Readiness;
+    use crate::{
+        daemon::Readiness,
+        domain::{Moment, RunId},
+        store::{KeyRing, MasterKey, RedbStore, disk::Disk},
+    };
 
     /// A process whose end is watched.
     struct Watched {
@@ -149,12 +169,20 @@ mod tests {
         Watched { signals, ending, asked, cut: tokio::spawn(cut) }
     }
 
+    /// What is said of a store that lets its file go at once.
+    fn closing() -> Stage {
+        let keys = KeyRing::new(&MasterKey::new([1; 32]), &[]);
+        let (run, now) = (RunId::new([1; 16]), Moment::default());
+        let store = RedbStore::open_on(Disk::default().plug(), keys, Duration::ZERO, run, now).unwrap();
+        Stage::Closing(store.closing())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_first_signal_asks_and_the_second_insists() {
         let Watched { signals, ending, asked, cut } = watched();
         signals.send(()).unwrap();
         asked.await.unwrap();
-        ending.follow(Stage::Stopping);
+        ending.follow(&Stage::Stopping);
         signals.send(()).unwrap();
         assert_eq!(cut.await.unwrap(), (Cut::Insisted, Duration::ZERO));
     }
@@ -169,11 +197,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_phase_has_its_time_whatever_began_the_end() {
         let Watched { signals: _signals, ending, asked: _asked, cut } = watched();
-        ending.follow(Stage::Serving(Readiness::AsConfigured));
+        ending.follow(&Stage::Serving(Readiness::AsConfigured));
         time::sleep(Duration::from_secs(3600)).await;
-        ending.follow(Stage::Stopping);
+        ending.follow(&Stage::Stopping);
         time::sleep(STOPPING - Duration::from_secs(1)).await;
-        ending.follow(Stage::Closing);
+        ending.follow(&closing());
         let (cut, took) = cut.await.unwrap();
         assert_eq!(cut, Cut::Overdue(Phase::Closing));
         assert_eq!(took, Duration::from_secs(3599) + STOPPING + CLOSING);
@@ -182,7 +210,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_end_that_begins_by_itself_takes_no_longer_for_a_signal() {
         let Watched { signals, ending, asked, cut } = watched();
-        ending.follow(Stage::Stopping);
+        ending.follow(&Stage::Stopping);
         time::sleep(STOPPING / 2).await;
         signals.send(()).unwrap();
         asked.await.unwrap();
@@ -193,7 +221,7 @@ mod tests {
     async fn a_log_that_nobody_reads_is_not_waited_for() {
         let Watched { signals, ending, asked: _asked, cut } = watched();
         signals.send(()).unwrap();
-        ending.follow(Stage::Closing);
+        ending.follow(&closing());
         ending.closed();
         assert_eq!(cut.await.unwrap(), (Cut::Overdue(Phase::Closed), CLOSED));
     }

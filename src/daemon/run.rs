@@ -24,7 +24,7 @@ use crate::{
     flows::Flows,
     http::WebhookServer,
     provider::{BuildError, ProviderMetrics},
-    store::{OpenError, Store},
+    store::{Closing, OpenError, Store},
 };
 
 /// Why the daemon does not start, or has to end.
@@ -71,14 +71,14 @@ pub enum Readiness {
 }
 
 /// What the daemon is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Stage {
     /// Everything is open and calls are answered; said again after each reload.
     Serving(Readiness),
     /// It ends, by itself or since it was asked to: calls in flight have ten seconds.
     Stopping,
-    /// What is left is the store's last commit, and its file.
-    Closing,
+    /// What is left is the store's last commit, and its file, which whoever lets the store go last sees to.
+    Closing(Closing),
 }
 
 /// Runs the daemon on bound listeners until `shutdown` resolves, then drains. `shutdown` is heard at any time, before the store
@@ -156,7 +156,7 @@ pub async fn run(
     servers.drain(&built).await;
     watchdog.shutdown().await;
     tracing::info!("closing the store");
-    tell(Stage::Closing);
+    tell(Stage::Closing(built.closing.clone()));
     ended
 }
 
@@ -171,6 +171,7 @@ fn ended_by_itself(server: Result<Result<(), tonic::transport::Error>, JoinError
 /// The rooms, put together.
 pub(super) struct Built {
     store: Arc<dyn Store>,
+    closing: Closing,
     pub(super) flows: Arc<Flows>,
     pub(super) server: GrpcServer,
     health: Health,
@@ -213,7 +214,9 @@ async fn build(config: Config, tracer: Arc<dyn Tracer>) -> Result<Built, RunErro
     let opening = tokio::task::spawn_blocking(move || {
         assemble::store(store, &keys, RunId::new(run_id), started, notify::opening)
     });
-    let store: Arc<dyn Store> = Arc::new(opening.await.map_err(internal)??);
+    let store = opening.await.map_err(internal)??;
+    let closing = store.closing();
+    let store: Arc<dyn Store> = Arc::new(store);
     let flows = Flows::new(Arc::clone(&store), clients, config.store.events, Arc::clone(&clock));
     let flows = Arc::new(flows.with_pending_limits(config.store.pending));
     let api = Api {
@@ -234,5 +237,5 @@ async fn build(config: Config, tracer: Arc<dyn Tracer>) -> Result<Built, RunErro
         provider,
         tracer,
     };
-    Ok(Built { store, flows, server, health, tally, webhooks, tls: tls_in_force, in_force, started })
+    Ok(Built { store, closing, flows, server, health, tally, webhooks, tls: tls_in_force, in_force, started })
 }

@@ -34,7 +34,7 @@ pub use self::{
     },
     keys::{KeysError, MissingKeys, Rotation, RotationEnd},
     metrics::StoreMetrics,
-    redb::{OpenError, Opening, RedbStore, Settings},
+    redb::{Closing, OpenError, Opening, RedbStore, Settings},
     seal::{KeyId, KeyRing, MasterKey, MasterKeyError},
 };
 use crate::domain::{

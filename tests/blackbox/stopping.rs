@@ -22,15 +22,7 @@ use crate::support::{Client, Daemon, Disk, SURELY, World, cairld, refused, start
 /// What the disk says when somebody waits for it.
 const HANGS: &str = "the disk hangs";
 
-/// A world whose provider takes longer for an answer than a daemon that stops waits.
-async fn slow_world() -> World {
-    let world = World::new().await;
-    let text = world.config_text().replace("request = \"2s\"", "request = \"60s\"");
-    fs::write(world.config(), text).unwrap();
-    world
-}
-
-/// A completion that the provider does not answer: its session, and its callback.
+/// A completion that the provider does not answer, for longer than a daemon that stops waits: its session, and its callback.
 async fn hanging(world: &World, client: &mut Client) -> (String, String) {
     let (id, callback) = world.approved(client).await;
     world.provider.fault(json!({"endpoint": "token", "times": 1, "fault": "hang"})).await;
@@ -51,7 +43,7 @@ async fn is_indeterminate(world: &World, id: &str, callback: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_end_is_not_waited_for_beyond_ten_seconds() {
-    let world = slow_world().await;
+    let world = World::new().await;
     let daemon = world.daemon();
     let (id, callback) = hanging(&world, &mut world.unix().await).await;
     let (status, log) = spawn_blocking(move || daemon.terminate()).await.unwrap();
@@ -66,7 +58,7 @@ async fn what_does_not_end_is_not_waited_for_beyond_ten_seconds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_at_once() {
-    let world = slow_world().await;
+    let world = World::new().await;
     let daemon = world.daemon();
     let (id, callback) = hanging(&world, &mut world.unix().await).await;
     daemon.signal(Signal::TERM);
@@ -78,9 +70,12 @@ async fn a_second_signal_ends_at_once() {
     is_indeterminate(&world, &id, &callback).await;
 }
 
-/// A daemon that stops while its disk hangs in a commit that nobody waits for.
-async fn stopping_on_a_hung_disk(world: &World, disk: &Disk) -> (Daemon, String) {
-    let daemon = Daemon::start_by(disk.cairld(), &world.config());
+/// A daemon, with so many threads for the network where it is not to choose, that stops while its disk hangs in a commit that
+/// nobody waits for.
+async fn stopping_on_a_hung_disk(world: &World, disk: &Disk, threads: Option<&str>) -> (Daemon, String) {
+    let mut command = disk.cairld();
+    command.envs(threads.map(|threads| ("TOKIO_WORKER_THREADS", threads)));
+    let daemon = Daemon::start_by(command, &world.config());
     let mut client = world.unix().await;
     let kept = client.started().await.session.unwrap().id;
     disk.hang();
@@ -93,11 +88,16 @@ async fn stopping_on_a_hung_disk(world: &World, disk: &Disk) -> (Daemon, String)
     (daemon, kept)
 }
 
+/// However many threads there are, one of which may be the one that closes the store.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_hangs_does_not_hold_up_the_end() {
+    tokio::join!(a_disk_that_hangs(None), a_disk_that_hangs(Some("4")));
+}
+
+async fn a_disk_that_hangs(threads: Option<&str>) {
     let world = World::new().await;
     let disk = Disk::new(&world);
-    let (daemon, kept) = stopping_on_a_hung_disk(&world, &disk).await;
+    let (daemon, kept) = stopping_on_a_hung_disk(&world, &disk, threads).await;
     let (status, log) = spawn_blocking(move || daemon.wait()).await.unwrap();
     assert_eq!(status.code(), Some(74), "EX_IOERR: {log}");
     let line = log.lines().last().unwrap();
@@ -117,7 +117,7 @@ async fn a_second_signal_is_heard_while_the_disk_hangs() {
     for _ in 0..10 {
         let world = World::new().await;
         let disk = Disk::new(&world);
-        let (daemon, _) = stopping_on_a_hung_disk(&world, &disk).await;
+        let (daemon, _) = stopping_on_a_hung_disk(&world, &disk, None).await;
         daemon.signal(Signal::TERM);
         let (status, log) = spawn_blocking(move || daemon.wait()).await.unwrap();
         if !log.contains("ending without what is left") {

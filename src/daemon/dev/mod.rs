@@ -90,7 +90,7 @@ pub(super) async fn dev(options: Options, tracer: Arc<dyn Tracer>, stop: Stop) -
     let (ready, is_ready) = oneshot::channel();
     let (mut ready, ending) = (Some(ready), stop.ending());
     let tell = move |stage| {
-        ending.follow(stage);
+        ending.follow(&stage);
         if matches!(stage, Stage::Serving(_)) {
             // Without an ear for it, the greeting below has ended already.
             let _ = ready.take().map(|ready| ready.send(()));

@@ -3,7 +3,7 @@
 use std::{
     ops::Deref,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -16,11 +16,18 @@ pub(super) struct Current {
     database: RwLock<Arc<Database>>,
     /// How many look at it for long, each as it was at one moment. Who looks at the one before holds nothing of this one.
     pinned: Arc<AtomicUsize>,
+    // It goes last: by then the database has let its file go.
+    open: Open,
 }
 
 impl Current {
     pub(super) fn new(database: Database) -> Self {
-        Self { database: RwLock::new(Arc::new(database)), pinned: Arc::default() }
+        Self { database: RwLock::new(Arc::new(database)), pinned: Arc::default(), open: Open::default() }
+    }
+
+    /// Where it is heard that it has let its file go.
+    pub(super) fn closing(&self) -> Closing {
+        Closing(Arc::clone(&self.open.0))
     }
 
     /// The database as it is now. Whoever reads holds it for as long as he does: a database closes with its last owner.
@@ -46,6 +53,27 @@ impl Current {
     /// Whether anybody looks at it for long.
     pub(super) fn is_pinned(&self) -> bool {
         self.pinned.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Says when it goes that all is closed.
+#[derive(Debug, Default)]
+struct Open(Arc<OnceLock<()>>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let _ = self.0.set(());
+    }
+}
+
+/// The end of a store, which is what its last owner makes of it, on whatever thread that is.
+#[derive(Clone, Debug)]
+pub struct Closing(Arc<OnceLock<()>>);
+
+impl Closing {
+    /// Waits until the store's last commit is done and its file is let go; for ever where the disk hangs.
+    pub fn wait(&self) {
+        self.0.wait();
     }
 }
 

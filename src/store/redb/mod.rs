@@ -39,7 +39,6 @@ use async_trait::async_trait;
 use redb::{Database, ReadableDatabase};
 use tokio::sync::watch;
 
-pub use self::open::{OpenError, Opening, Settings};
 #[cfg(test)]
 pub(super) use self::sessions::new_row;
 pub(crate) use self::sound::tells_panics;
@@ -55,6 +54,10 @@ use self::{
     tables::{PROVIDER_SESSIONS_TABLE, SESSIONS_TABLE},
     watches::Subject,
     writer::Writer,
+};
+pub use self::{
+    current::Closing,
+    open::{OpenError, Opening, Settings},
 };
 use super::{
     Admitted, KeyRing, KeysError, LiveSessions, Lookup, NewSession, Rotation, Slot, Started, Store,
@@ -165,6 +168,11 @@ impl RedbStore {
             sweep: Mutex::default(),
             digests: Mutex::default(),
         })
+    }
+
+    /// Where it is heard that all who share it have let it go, and it its file.
+    pub fn closing(&self) -> Closing {
+        self.database.closing()
     }
 
     /// Reads from the database as it is now.
