@@ -15,6 +15,7 @@ pub use self::record::fuzzing;
 mod inbox;
 mod keys;
 mod metrics;
+mod panics;
 mod record;
 mod redb;
 mod seal;
@@ -25,7 +26,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use self::care::BACKUP_OF_ANY_VERSION;
-pub(crate) use self::redb::tells_panics;
+pub(crate) use self::panics::{is_told_by_the_store, said};
 pub use self::{
     care::{BACKUP_MAGIC, BackupPiece, Care, Checked, CompactError, Compacted},
     inbox::{

@@ -41,7 +41,6 @@ use tokio::sync::watch;
 
 #[cfg(test)]
 pub(super) use self::sessions::new_row;
-pub(crate) use self::sound::tells_panics;
 use self::{
     budgets::budget_key,
     current::Current,

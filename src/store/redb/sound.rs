@@ -2,36 +2,21 @@
 //! that is not what it wrote, it panics.
 
 use std::{
-    any::Any,
-    cell::Cell,
     fmt::Display,
     io::{self, ErrorKind},
-    panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use super::super::StoreError;
+use super::super::{StoreError, panics::caught};
 
 /// What to do about a file that seems damaged, while there is a daemon to ask.
 pub(super) const REMEDY: &str =
     "look at it with `cairlctl store verify`, and restore a backup where that finds anything";
 
-thread_local! {
-    /// How many of the thread's callers wait for a panic.
-    static WAITING: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Whether a panic of this thread is told by whoever works on the store's file, with the file's name and what to do.
-pub(crate) fn tells_panics() -> bool {
-    WAITING.get() > 0
-}
-
-/// Works on the file; a panic says what of it makes no sense. What the work had in hand is not to be used after that.
+/// Works on the file; a panic says what of it makes no sense, and where that was noticed, since it may be a mistake of the
+/// program as well. What the work had in hand is not to be used after that.
 pub(super) fn soundly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    WAITING.set(WAITING.get() + 1);
     // Whoever asked has a use for knowing which file it is and what to do, and a panic tells him neither.
-    let done = catch_unwind(AssertUnwindSafe(work));
-    WAITING.set(WAITING.get() - 1);
-    done.map_err(|panic| words(&*panic))
+    caught(work)
 }
 
 /// Reads: what makes no sense is an error for whoever reads it, and for nobody else.
@@ -54,9 +39,4 @@ pub(super) fn is_damage(error: &redb::Error) -> bool {
 /// beyond its end.
 fn is_nonsense(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData)
-}
-
-fn words(panic: &(dyn Any + Send)) -> String {
-    let said = panic.downcast_ref::<&str>().copied();
-    said.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic").to_owned()
 }
