@@ -1,10 +1,6 @@
 //! `cairld check`: all that is wrong with a configuration, and what a start would miss, without starting anything.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, io, path::Path, sync::Arc};
 
 use sysexits::ExitCode;
 
@@ -42,7 +38,7 @@ fn missing_folders(config: &Config) -> Vec<String> {
     let missing = files.filter_map(|(key, file)| {
         let folder = folder(file);
         // What cannot be looked at from here may be there for the daemon's user.
-        let what = match fs::metadata(&folder) {
+        let what = match fs::metadata(folder) {
             Ok(found) if !found.is_dir() => "is no folder",
             Err(error) if error.kind() == io::ErrorKind::NotFound => "is not there",
             Ok(_) | Err(_) => return None,
@@ -55,9 +51,7 @@ fn missing_folders(config: &Config) -> Vec<String> {
     missing.collect()
 }
 
-fn folder(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        Some(_) | None => PathBuf::from("."),
-    }
+/// Where a file lies.
+pub(super) fn folder(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

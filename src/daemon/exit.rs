@@ -1,15 +1,14 @@
 //! How a command of `cairld` ends when it fails: a message, and an exit code as in sysexits(3).
 
 use std::{
-    fs,
+    fs::File,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
 use sysexits::ExitCode;
 
-use super::{listener::BindError, run::RunError};
+use super::{check::folder, listener::BindError, run::RunError};
 use crate::store::OpenError;
 
 /// Why a command fails, and with which exit code.
@@ -56,8 +55,13 @@ pub(super) fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
         .map_err(|error| Failure::new(ExitCode::IoErr, error))
 }
 
-/// Writes a new file that its owner alone can read.
+/// Writes a new file that its owner alone can read. It is durable before it has its name: what is sealed under a key is lost
+/// with it.
 pub(super) fn write_secret(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{text}")
+    // Its owner's alone from the first moment on.
+    let mut file = tempfile::Builder::new().prefix(".cairld-").suffix(".part").tempfile_in(folder(path))?;
+    writeln!(file, "{text}")?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    File::open(folder(path))?.sync_all()
 }

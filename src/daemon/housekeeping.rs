@@ -57,6 +57,8 @@ async fn sweep(flows: Arc<Flows>) {
 /// Tells of trouble with the store's file, once each time that it is another. Who calls is served all the same.
 async fn watch_store(store: Arc<dyn Store>) {
     let mut ticks = time::interval(LOOK_EVERY);
+    // After a disk that hung, the looks that were missed are of no use to anybody.
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     let mut told = None;
     loop {
         ticks.tick().await;

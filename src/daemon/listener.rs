@@ -4,7 +4,7 @@ use std::{
     fmt, fs, io,
     net::SocketAddr,
     os::unix::{
-        fs::{FileTypeExt, PermissionsExt},
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
         net::UnixStream,
     },
     path::{Path, PathBuf},
@@ -38,7 +38,7 @@ impl fmt::Display for Listeners {
         let address =
             |listener: &Option<TcpListener>| listener.as_ref().and_then(|tcp| tcp.local_addr().ok());
         let places = [
-            self.unix.as_ref().map(|socket| format!("gRPC on {}", socket.file.path.display())),
+            self.unix.as_ref().map(|socket| format!("gRPC on {}", socket.file.path().display())),
             address(&self.tcp).map(|address| format!("gRPC on {address}")),
             address(&self.webhooks).map(|address| format!("webhooks on {address}")),
             address(&self.ops).map(|address| format!("health and metrics on {address}")),
@@ -59,18 +59,37 @@ pub struct UnixSocket {
 /// The file of a Unix socket, which goes when this is dropped: when the daemon has ended, or could not start after all.
 #[derive(Debug)]
 pub struct SocketFile {
+    path: PathBuf,
+    /// Which file was bound; none where somebody else has bound it, and goes on listening: then it stays.
+    own: Option<FileId>,
+}
+
+/// Device and inode, and when it was made, since the number of an inode is given again.
+type FileId = (u64, u64, (i64, i64));
+
+impl SocketFile {
     /// Where it lies.
-    pub path: PathBuf,
-    /// Whether somebody else has bound it, and goes on listening; then it stays.
-    pub is_inherited: bool,
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether somebody else has bound it.
+    pub fn is_inherited(&self) -> bool {
+        self.own.is_none()
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if !self.is_inherited {
+        // The next daemon may have put its own there already, since nobody listened on this one any more.
+        if self.own.is_some() && file_id(&self.path) == self.own {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn file_id(path: &Path) -> Option<FileId> {
+    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino(), (file.mtime(), file.mtime_nsec())))
 }
 
 /// A listener cannot be bound.
@@ -97,12 +116,9 @@ impl Listeners {
         let unix = match (inherited.unix, &grpc.unix) {
             (Some((listener, path)), _) => {
                 let listener = UnixListener::from_std(listener).map_err(unusable)?;
-                Some(UnixSocket { listener, file: SocketFile { path, is_inherited: true } })
+                Some(UnixSocket { listener, file: SocketFile { path, own: None } })
             }
-            (None, Some(path)) => {
-                let listener = bind_unix(path)?;
-                Some(UnixSocket { listener, file: SocketFile { path: path.clone(), is_inherited: false } })
-            }
+            (None, Some(path)) => Some(bind_unix(path)?),
             (None, None) => None,
         };
         let tcp = match (inherited.tcp, grpc.tcp) {
@@ -134,7 +150,7 @@ async fn bind_tcp(key: &str, address: SocketAddr) -> Result<TcpListener, BindErr
     })
 }
 
-fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
+fn bind_unix(path: &Path) -> Result<UnixSocket, BindError> {
     let failed =
         |why: String| BindError { what: format!("grpc.unix = {}", path.display()), why, is_misplaced: false };
     remove_stale(path).map_err(failed)?;
@@ -142,9 +158,10 @@ fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
         is_misplaced: matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         ..failed(format!("{error}; its folder must exist and be writable for the daemon's user"))
     })?;
+    let file = SocketFile { path: path.to_owned(), own: file_id(path) };
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
         .map_err(|error| failed(error.to_string()))?;
-    Ok(listener)
+    Ok(UnixSocket { listener, file })
 }
 
 /// Removes a socket file that nobody listens on any more, as a killed daemon leaves it.
@@ -174,11 +191,26 @@ mod tests {
         let path = folder.path().join("cairld.sock");
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "left behind");
-        let listener = bind_unix(&path).unwrap();
+        let socket = bind_unix(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
         let error = bind_unix(&path).unwrap_err().to_string();
         assert!(error.contains("another process listens there"), "{error}");
+        drop(socket);
+        assert!(!path.exists(), "it goes");
+    }
+
+    #[tokio::test]
+    async fn the_socket_of_the_next_daemon_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cairld.sock");
+        // The one before listens no more, and has not ended.
+        let UnixSocket { listener, file } = bind_unix(&path).unwrap();
         drop(listener);
+        let next = bind_unix(&path).unwrap();
+        drop(file);
+        UnixStream::connect(&path).unwrap();
+        drop(next);
+        assert!(!path.exists(), "its own goes");
     }
 
     #[tokio::test]

@@ -53,18 +53,24 @@ pub(super) struct Ops {
 }
 
 impl Ops {
-    /// The rooms are built, and serve.
+    /// The rooms are built, by the configuration that was read last, and serve.
     pub(super) fn serving(&self, parts: Parts) {
+        self.reload(Readiness::AsConfigured, &*parts.clock);
         // There is but one start.
         let _ = self.parts.set(parts);
     }
 
-    /// A configuration was read, and came into force or not.
-    pub(super) fn configured(&self, readiness: Readiness) {
-        let Some(parts) = self.parts.get() else { return };
+    /// A configuration was read anew, and came into force or not.
+    pub(super) fn reloaded(&self, readiness: Readiness) {
+        if let Some(parts) = self.parts.get() {
+            self.reload(readiness, &*parts.clock);
+        }
+    }
+
+    fn reload(&self, readiness: Readiness, clock: &dyn Clock) {
         let mut last = self.last_reload.lock().unwrap_or_else(PoisonError::into_inner);
         *last = match readiness {
-            Readiness::AsConfigured => LastReload { succeeded: true, at: parts.clock.now().wall },
+            Readiness::AsConfigured => LastReload { succeeded: true, at: clock.now().wall },
             Readiness::AsBefore => LastReload { succeeded: false, ..*last },
         };
     }

@@ -114,11 +114,7 @@ pub async fn run(
     built.health.set(Serves::All).await;
     let mut housekeeping = housekeeping::start(&built.flows, Arc::clone(&built.store));
     let mut watchdog = watchdog::start(Arc::clone(&built.store));
-    let mut serving = |readiness| {
-        ops.configured(readiness);
-        tell(Stage::Serving(readiness));
-    };
-    serving(Readiness::AsConfigured);
+    tell(Stage::Serving(Readiness::AsConfigured));
 
     let mut reloads = pin!(reloads);
     let ended = loop {
@@ -133,7 +129,10 @@ pub async fn run(
                 };
                 // It waits for the store, behind all that is written.
                 tokio::select! {
-                    readiness = reloaded => serving(readiness),
+                    readiness = reloaded => {
+                        ops.reloaded(readiness);
+                        tell(Stage::Serving(readiness));
+                    }
                     () = &mut shutdown => break Ok(()),
                 }
             }

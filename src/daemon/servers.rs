@@ -47,8 +47,8 @@ impl Servers {
         let mut socket = None;
         let Listeners { unix, tcp, webhooks, ops: _ } = listeners;
         if let Some(UnixSocket { listener, file }) = unix {
-            let is_inherited = file.is_inherited;
-            tracing::info!(path = %file.path.display(), is_inherited, "serving gRPC on a Unix socket");
+            let is_inherited = file.is_inherited();
+            tracing::info!(path = %file.path().display(), is_inherited, "serving gRPC on a Unix socket");
             tasks.spawn(built.server.clone().serve_unix(listener, stopping(stopped.clone())));
             socket = Some(file);
         }

@@ -116,6 +116,7 @@ impl Flows {
         let (store, stopping) = (Arc::clone(&self.store), self.stopping.clone());
         let given_up = async move {
             let mut look = time::interval(LOOK_EVERY);
+            look.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     () = stopping.cancelled() => return Reason::ShuttingDown,

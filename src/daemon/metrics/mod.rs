@@ -1,7 +1,8 @@
 //! All that is measured of the daemon, under the names that monitoring knows it by (`docs/metrics.md`).
 //!
 //! The rooms count; here the counts get their names. Each look enters the numbers of its moment into a new book, so that what
-//! is gone, a client after a reload say, is gone from it too.
+//! is of a moment goes with what it was about: a client's budget, say, when a reload takes the client away. What was counted
+//! stays until the daemon ends.
 
 mod book;
 mod calls;

@@ -11,7 +11,10 @@ use std::{
 };
 
 use redb::{Builder, Database, DatabaseError, StorageError, backends::FileBackend};
-use rustix::fs::OFlags;
+use rustix::{
+    fs::{CWD, OFlags, RenameFlags, renameat_with},
+    io::Errno,
+};
 
 /// What is secret in a store is sealed; who uses the daemon, and when, is nobody else's business either.
 const MODE: u32 = 0o600;
@@ -53,8 +56,9 @@ pub(super) trait FileSystem: Debug + Send + Sync {
     /// Makes a database in a new file. What was there goes, unless somebody has it open.
     fn create(&self, path: &Path, builder: &Builder) -> Result<(Database, FileId), DatabaseError>;
 
-    /// Gives a file another name, at once, and the file that had it none.
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file another name, at once, and the file that had it none; where it `is_free`, a file that has it by then keeps
+    /// it, which is an error.
+    fn rename(&self, from: &Path, to: &Path, is_free: bool) -> io::Result<()>;
 
     /// Removes a file, if it is there.
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -116,7 +120,14 @@ impl FileSystem for HostFileSystem {
         database(file, builder)
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, from: &Path, to: &Path, is_free: bool) -> io::Result<()> {
+        if is_free {
+            match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+                // Not every file system knows that; who asks has looked just now.
+                Err(Errno::INVAL | Errno::NOSYS) => {}
+                renamed => return Ok(renamed?),
+            }
+        }
         fs::rename(from, to)
     }
 

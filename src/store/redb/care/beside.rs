@@ -105,7 +105,10 @@ impl Beside {
         if there(&self.place)? != of || there(&self.path)? != Some(self.own) {
             return Err(CopyError::Replaced);
         }
-        self.files.rename(&self.path, &self.place)?;
+        match self.files.rename(&self.path, &self.place, of.is_none()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(CopyError::Replaced),
+            renamed => renamed?,
+        }
         self.is_to_go = false;
         Ok(self.own)
     }

@@ -172,9 +172,12 @@ impl FileSystem for Mounted {
         Ok((builder.create_with_backend(disk.plug())?, id))
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, from: &Path, to: &Path, is_free: bool) -> io::Result<()> {
         let mut state = self.changing()?;
         let file = state.file(from)?;
+        if is_free && state.file(to).is_ok() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
         state.change(|names| {
             names.remove(from);
             names.insert(to.to_owned(), file);
