@@ -43,7 +43,7 @@ impl Admin {
             pending_revocations: count(status.revocations),
             unread_events_removed: count(self.flows.unread_events_removed()),
             schema_version: i32::try_from(status.schema_version).unwrap_or(i32::MAX),
-            last_sweep_time: last_sweep.map(|(at, _)| timestamp(at.wall)),
+            last_sweep_time: last_sweep.as_ref().map(|(at, _)| timestamp(at.wall)),
             last_sweep_removed: last_sweep.map_or(0, |(_, swept)| count(swept.removed)),
         }
     }

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{task::JoinSet, time};
 
-use crate::{flows::Flows, store::Store};
+use crate::{
+    flows::Flows,
+    store::{Store, Swept},
+};
 
 /// How often time is swept up.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -29,7 +32,11 @@ async fn sweep(flows: Arc<Flows>) {
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match flows.sweep().await {
+        let swept = flows.sweep().await;
+        if let Ok(Swept { unreadable: Some(unreadable), .. }) = &swept {
+            tracing::error!("the sweep has left out what it cannot read: {unreadable}");
+        }
+        match swept {
             Ok(swept) if swept.ended + swept.removed > 0 => {
                 tracing::info!(ended = swept.ended, removed = swept.removed, "swept");
             }

@@ -19,17 +19,18 @@ impl Flows {
             let bite = self.store.sweep(self.now()).await?;
             sum.ended += bite.ended;
             sum.removed += bite.removed;
+            sum.unreadable = bite.unreadable.or(sum.unreadable);
             if !bite.more {
                 break;
             }
             tokio::task::yield_now().await;
         }
-        *self.last_sweep.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.now(), sum));
+        *self.last_sweep.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.now(), sum.clone()));
         Ok(sum)
     }
 
     /// When the last sweep of this process ended, and what it did.
     pub fn last_sweep(&self) -> Option<(Moment, Swept)> {
-        *self.last_sweep.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last_sweep.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -213,7 +213,7 @@ pub struct Slot {
 pub const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// What one bite of the sweep did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Sessions whose end by time was written down, their verifiers erased.
     pub ended: u64,
@@ -221,6 +221,8 @@ pub struct Swept {
     pub removed: u64,
     /// Whether more is to do.
     pub more: bool,
+    /// Why some sessions could not be looked at; none where all could.
+    pub unreadable: Option<String>,
 }
 
 /// A part of the sessions that have not ended.

@@ -349,10 +349,10 @@ impl Store for RedbStore {
         let (codec, run) = (Arc::clone(&self.codec), self.run);
         let due = {
             let mut progress = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
-            self.reading(|database| sweep::find(database, &codec, &mut progress, now, run, self.retention))?
+            sweep::find(&self.database.get(), &codec, &mut progress, now, run, self.retention)
         };
         if due.is_nothing() {
-            return Ok(Swept { more: due.more, ..Swept::default() });
+            return Ok(due.unswept());
         }
         self.writer.write_surely(move |tables| sweep::apply(tables, &codec, now, run, &due)).await
     }

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, ops::Bound, time::Duration};
 
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable};
 
 use super::{
     super::{
@@ -14,6 +14,7 @@ use super::{
         record::{Codec, StoredSession},
     },
     sessions::{forget_state, linked, provider_session_key},
+    sound::read_soundly,
     tables::{Change, OperationError, Outcome, SESSIONS_TABLE, Tables, database, put_session},
     unreadable,
 };
@@ -51,7 +52,9 @@ pub(super) struct Due {
     /// Sessions past their retention.
     old: Vec<SessionId>,
     /// Whether there may be more.
-    pub(super) more: bool,
+    more: bool,
+    /// What could not be read on the way; none where all could.
+    unreadable: Option<String>,
 }
 
 impl Progress {
@@ -87,9 +90,15 @@ impl Due {
     pub(super) fn is_nothing(&self) -> bool {
         self.changed.is_empty() && self.old.is_empty()
     }
+
+    /// What there is to say before anything of it is done.
+    pub(super) fn unswept(&self) -> Swept {
+        Swept { more: self.more, unreadable: self.unreadable.clone(), ..Swept::default() }
+    }
 }
 
-/// Finds what is due. Reads outside the writer.
+/// Finds what is due. Reads outside the writer. Where a walk comes upon what cannot be read, the others go on, and what it has
+/// found until then is due all the same.
 pub(super) fn find(
     store: &Database,
     codec: &Codec,
@@ -97,68 +106,113 @@ pub(super) fn find(
     now: Moment,
     run: RunId,
     retention: Duration,
-) -> Result<Due, StoreError> {
-    let transaction = store.begin_read().map_err(unreadable)?;
-    let sessions = transaction.open_table(SESSIONS_TABLE).map_err(unreadable)?;
+) -> Due {
     let mut due = Due::default();
-
-    let from = progress.passed.map_or(Bound::Unbounded, |id| Bound::Excluded(*id.as_bytes()));
-    let range = sessions.range::<[u8; 16]>((from, Bound::Unbounded)).map_err(unreadable)?;
-    for (count, row) in range.enumerate() {
-        let (id, record) = row.map_err(unreadable)?;
-        let id = SessionId::from_bytes(id.value());
-        if count == BITE {
-            due.more = true;
-            break;
+    let walks: [Step; 3] = [|walk| walk.find_ended(), |walk| walk.find_unfinished(), |walk| walk.find_old()];
+    for walk in walks {
+        let walked = read_soundly(|| {
+            let transaction = store.begin_read().map_err(unreadable)?;
+            let sessions = transaction.open_table(SESSIONS_TABLE).map_err(unreadable)?;
+            walk(&mut Walk { sessions, codec, progress, due: &mut due, now, run, retention })
+        });
+        if let Err(error) = walked {
+            due.unreadable = Some(error.to_string());
         }
-        // A record that does not open is left to whoever asks for it: its error names it. One from the future reads
-        // expired, but is left as it is: the clock may be wrong, and may be set right.
-        if let Ok(StoredSession { mut session, .. }) = codec.session(id, record.value())
-            && let Ok(age) = session.created.age(now)
-        {
-            if age < SESSION_LIFE {
+    }
+    due
+}
+
+/// One of the things that are looked for.
+type Step = fn(&mut Walk<'_>) -> Result<(), StoreError>;
+
+/// A walk through the sessions, as they are at one moment.
+struct Walk<'a> {
+    sessions: ReadOnlyTable<[u8; 16], &'static [u8]>,
+    codec: &'a Codec,
+    progress: &'a mut Progress,
+    due: &'a mut Due,
+    now: Moment,
+    run: RunId,
+    retention: Duration,
+}
+
+impl Walk<'_> {
+    /// Those that have not been passed yet and that time has ended.
+    fn find_ended(&mut self) -> Result<(), StoreError> {
+        let from = self.progress.passed.map_or(Bound::Unbounded, |id| Bound::Excluded(*id.as_bytes()));
+        let range = self.sessions.range::<[u8; 16]>((from, Bound::Unbounded)).map_err(unreadable)?;
+        for (count, row) in range.enumerate() {
+            let (id, record) = row.map_err(unreadable)?;
+            let id = SessionId::from_bytes(id.value());
+            if count == BITE {
+                self.due.more = true;
                 break;
             }
-            if session.settle(now, run) {
-                due.changed.push(id);
+            // A record that does not open is left to whoever asks for it: its error names it. One from the future reads
+            // expired, but is left as it is: the clock may be wrong, and may be set right.
+            if let Ok(StoredSession { mut session, .. }) = self.codec.session(id, record.value())
+                && let Ok(age) = session.created.age(self.now)
+            {
+                if age < SESSION_LIFE {
+                    break;
+                }
+                if session.settle(self.now, self.run) {
+                    self.due.changed.push(id);
+                }
+                self.progress.remember(&session, self.now);
             }
-            progress.remember(&session, now);
+            self.progress.passed = Some(id);
         }
-        progress.passed = Some(id);
+        Ok(())
     }
 
-    while let Some((time, id)) = progress.unfinished.first().copied() {
-        if time > now.wall || due.changed.len() >= 2 * BITE {
-            due.more |= time <= now.wall;
-            break;
+    /// Those that were passed and that time has changed since.
+    fn find_unfinished(&mut self) -> Result<(), StoreError> {
+        while let Some((time, id)) = self.progress.unfinished.first().copied() {
+            if time > self.now.wall || self.due.changed.len() >= 2 * BITE {
+                self.due.more |= time <= self.now.wall;
+                break;
+            }
+            // One that cannot be read must not keep those behind it from being looked at.
+            let later = (self.now.wall.plus(LOOK_AGAIN), id);
+            self.progress.unfinished.pop_first();
+            self.progress.unfinished.insert(later);
+            let record = self.sessions.get(id.as_bytes()).map_err(unreadable)?;
+            self.progress.unfinished.remove(&later);
+            let Some(Ok(mut stored)) = record.map(|record| self.codec.session(id, record.value())) else {
+                continue;
+            };
+            if stored.session.settle(self.now, self.run) {
+                self.due.changed.push(id);
+            }
+            self.progress.remember(&stored.session, self.now);
         }
-        progress.unfinished.pop_first();
-        let record = sessions.get(id.as_bytes()).map_err(unreadable)?;
-        let Some(Ok(mut stored)) = record.map(|record| codec.session(id, record.value())) else { continue };
-        if stored.session.settle(now, run) {
-            due.changed.push(id);
-        }
-        progress.remember(&stored.session, now);
+        Ok(())
     }
 
-    for (count, row) in sessions.iter().map_err(unreadable)?.enumerate() {
-        let (id, record) = row.map_err(unreadable)?;
-        let id = SessionId::from_bytes(id.value());
-        if due.old.len() == BITE || count == MOST_PASSED_OVER {
-            due.more |= due.old.len() == BITE;
-            break;
+    /// Those that are past their retention.
+    fn find_old(&mut self) -> Result<(), StoreError> {
+        for (count, row) in self.sessions.iter().map_err(unreadable)?.enumerate() {
+            let (id, record) = row.map_err(unreadable)?;
+            let id = SessionId::from_bytes(id.value());
+            if self.due.old.len() == BITE || count == MOST_PASSED_OVER {
+                self.due.more |= self.due.old.len() == BITE;
+                break;
+            }
+            match self.codec.session(id, record.value()).map(|stored| stored.session.created.age(self.now)) {
+                Ok(Ok(age)) if age >= SESSION_LIFE + self.retention => self.due.old.push(id),
+                Ok(Ok(_)) => break,
+                // Of an age that nobody knows: it stays until the clock has caught up with it.
+                Ok(Err(FromTheFuture)) => {}
+                // Its id is all that is known of its age.
+                Err(_) if id.time().plus(SESSION_LIFE).plus(self.retention) < self.now.wall => {
+                    self.due.old.push(id);
+                }
+                Err(_) => {}
+            }
         }
-        match codec.session(id, record.value()).map(|stored| stored.session.created.age(now)) {
-            Ok(Ok(age)) if age >= SESSION_LIFE + retention => due.old.push(id),
-            Ok(Ok(_)) => break,
-            // Of an age that nobody knows: it stays until the clock has caught up with it.
-            Ok(Err(FromTheFuture)) => {}
-            // Its id is all that is known of its age.
-            Err(_) if id.time().plus(SESSION_LIFE).plus(retention) < now.wall => due.old.push(id),
-            Err(_) => {}
-        }
+        Ok(())
     }
-    Ok(due)
 }
 
 /// Does what is due: settled records are written down, which erases verifiers, tokens and states; old ones are removed with
@@ -170,7 +224,7 @@ pub(super) fn apply(
     run: RunId,
     due: &Due,
 ) -> Outcome<Swept> {
-    let (mut swept, mut changes) = (Swept { more: due.more, ..Swept::default() }, Vec::new());
+    let (mut swept, mut changes) = (due.unswept(), Vec::new());
     for id in &due.changed {
         let Some(record) = tables.sessions.get(id.as_bytes()).map_err(database)? else { continue };
         let Ok(mut stored) = codec.session(*id, record.value()) else { continue };

@@ -122,6 +122,33 @@ async fn damage_that_a_reader_meets_is_his_error_and_what_the_writer_meets_ends_
     }
 }
 
+/// Each walk of the sweep goes as far as it comes, and what it has found by then is done.
+#[tokio::test]
+async fn a_sweep_does_what_it_can_beside_a_page_that_makes_no_sense() {
+    const SESSIONS: u8 = 60;
+    let folder = InFolder::new();
+    let store = folder.open(run(1));
+    for number in 0..SESSIONS {
+        store.start(at(0), new_session(0, number)).await.unwrap();
+    }
+    drop(store);
+    let whole = fs::read(folder.path()).unwrap();
+    let (mut some, mut all) = (0, 0);
+    for page in (0..whole.len()).step_by(PAGE) {
+        let mut damaged = whole.clone();
+        damaged[page..][..PAGE].fill(0);
+        fs::write(folder.path(), damaged).unwrap();
+        let Ok(store) = folder.try_open(&[1]) else { continue };
+        // The writer may come upon it, too.
+        let Ok(swept) = store.sweep(at(3600)).await else { continue };
+        let is_all = swept.ended == u64::from(SESSIONS);
+        assert!(is_all || swept.unreadable.is_some(), "page {page}: {swept:?}");
+        some += usize::from(!is_all && swept.ended > 0);
+        all += usize::from(is_all);
+    }
+    assert!(some > 0 && all > 0, "{some} times some, {all} times all");
+}
+
 #[tokio::test]
 async fn a_file_cut_short_is_told_with_the_file_and_the_remedy() {
     let (folder, whole) = furnished().await;
