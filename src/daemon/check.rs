@@ -9,6 +9,7 @@ use super::{
     clock::SystemClock,
     config::{Config, Environment, Sockets, load},
     exit::{Failure, say},
+    listener::is_taken_by_another_file,
     run::RunError,
 };
 use crate::{
@@ -16,12 +17,20 @@ use crate::{
     provider::ProviderMetrics,
 };
 
-/// Says what is wrong with a configuration; whatever a start or a reload would refuse in it is an error.
+/// Says what is wrong with a configuration; whatever a start would refuse in it is an error, or a reload, but for what cannot be
+/// changed while a daemon runs.
 pub(super) fn check(path: &Path, tracer: &Arc<dyn Tracer>) -> Result<(), Failure> {
     let loaded = load(path, &Environment::from_process(Sockets::Unknown));
     let config = loaded.map_err(|problems| Failure::new(ExitCode::Config, problems))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     assemble::clients(&config, &clock, &ProviderMetrics::default(), tracer).map_err(RunError::from)?;
+    if let Some(path) = config.grpc.unix.as_ref().filter(|path| is_taken_by_another_file(path)) {
+        let what = format!(
+            "grpc.unix: {}: a file of that name is there that is no socket; move it away",
+            path.display()
+        );
+        return Err(Failure::new(ExitCode::Config, what));
+    }
     for warning in missing_folders(&config) {
         say(format_args!("{}: {warning}", path.display()))?;
     }

@@ -131,7 +131,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             let (version, pid) = (env!("CARGO_PKG_VERSION"), process::id());
             // In the message itself, which is all that `journalctl` shows without being asked for more.
             tracing::info!(version, pid, "cairld {version} starts; configuration {}", config.display());
-            descriptors::raise_limit();
+            descriptors::raise_limit().map_err(|error| Failure::new(ExitCode::OsErr, error))?;
             let inherited = Inherited::take().map_err(|error| Failure::new(ExitCode::Config, error))?;
             let loaded = configuration(&config, inherited.sockets())?;
             let traces = Traces::from_environment();
@@ -222,7 +222,12 @@ async fn serve(
 }
 
 async fn serve_sandbox(listen: SocketAddr, daily_cap: Option<u32>, stop: Stop) -> Result<(), Failure> {
-    let unavailable = |error: io::Error| Failure::new(ExitCode::Unavailable, format!("{listen}: {error}"));
+    let unavailable = |error: io::Error| {
+        Failure::new(
+            ExitCode::Unavailable,
+            format!("--listen {listen}: {error}; choose another port, or 0 for any"),
+        )
+    };
     let listener = TcpListener::bind(listen).await.map_err(unavailable)?;
     let address = listener.local_addr().map_err(unavailable)?;
     say(format_args!("sandbox     http://{address}"))?;
@@ -237,7 +242,13 @@ fn keygen(file: Option<&Path>) -> Result<(), Failure> {
     let text = MasterKey::new(bytes).expose();
     match file {
         None => say(format_args!("{}", *text)),
-        Some(path) => write_secret(path, &text)
-            .map_err(|error| Failure::new(ExitCode::CantCreat, format!("{}: {error}", path.display()))),
+        Some(path) => write_secret(path, &text).map_err(|error| {
+            let remedy = if error.kind() == io::ErrorKind::AlreadyExists {
+                "a key that is in use must not be lost: choose another name"
+            } else {
+                "choose a folder that exists and that you may write to"
+            };
+            Failure::new(ExitCode::CantCreat, format!("{}: {error}; {remedy}", path.display()))
+        }),
     }
 }

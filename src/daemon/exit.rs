@@ -34,7 +34,10 @@ impl From<RunError> for Failure {
         let code = match &error {
             RunError::Store(OpenError::InUse { .. }) => ExitCode::TempFail,
             RunError::Store(
-                OpenError::WrongKey { .. } | OpenError::NewerSchema { .. } | OpenError::NoPlace { .. },
+                OpenError::WrongKey { .. }
+                | OpenError::NewerSchema { .. }
+                | OpenError::NoPlace { .. }
+                | OpenError::NotPermitted { .. },
             )
             | RunError::Provider(_) => ExitCode::Config,
             // Of its own: started again it would find the same, while a disk may have room by then.
@@ -52,7 +55,7 @@ pub(super) fn say(line: std::fmt::Arguments<'_>) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{line}")
         .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::new(ExitCode::IoErr, error))
+        .map_err(|error| Failure::new(ExitCode::IoErr, format!("standard output takes nothing: {error}")))
 }
 
 /// Writes a new file that its owner alone can read. It is durable before it has its name: what is sealed under a key is lost

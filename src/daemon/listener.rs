@@ -139,38 +139,55 @@ impl Listeners {
 }
 
 async fn bind_tcp(key: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|error| BindError {
-        what: format!("{key} = {address}"),
-        why: if error.kind() == io::ErrorKind::AddrInUse {
-            "another process listens there; stop it, or choose another port".to_owned()
+    TcpListener::bind(address).await.map_err(|error| {
+        let kind = error.kind();
+        let remedy = if kind == io::ErrorKind::AddrInUse {
+            "another process listens there: stop it, or choose another port"
+        } else if kind == io::ErrorKind::AddrNotAvailable {
+            "no interface of this host has that address: choose one that `ip address` shows"
         } else {
-            error.to_string()
-        },
-        is_misplaced: false,
+            "choose another address: ports below 1024 are for who may bind them (CAP_NET_BIND_SERVICE)"
+        };
+        BindError {
+            what: format!("{key} = {address}"),
+            why: format!("{error}; {remedy}"),
+            // An address may be given to an interface later on.
+            is_misplaced: kind == io::ErrorKind::PermissionDenied,
+        }
     })
 }
 
 fn bind_unix(path: &Path) -> Result<UnixSocket, BindError> {
-    let failed =
-        |why: String| BindError { what: format!("grpc.unix = {}", path.display()), why, is_misplaced: false };
-    remove_stale(path).map_err(failed)?;
-    let listener = UnixListener::bind(path).map_err(|error| BindError {
-        is_misplaced: matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
-        ..failed(format!("{error}; its folder must exist and be writable for the daemon's user"))
+    let failed = |why: String, is_misplaced| BindError {
+        what: format!("grpc.unix = {}", path.display()),
+        why,
+        is_misplaced,
+    };
+    if is_taken_by_another_file(path) {
+        let why = "there is a file of that name that is no socket; move it away, or choose another path";
+        return Err(failed(why.to_owned(), true));
+    }
+    remove_stale(path).map_err(|why| failed(why, false))?;
+    let listener = UnixListener::bind(path).map_err(|error| {
+        use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+        let is_misplaced = matches!(error.kind(), NotFound | NotADirectory | PermissionDenied);
+        failed(format!("{error}; its folder must exist and be writable for the daemon's user"), is_misplaced)
     })?;
     let file = SocketFile { path: path.to_owned(), own: file_id(path) };
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| failed(error.to_string(), false))?;
     Ok(UnixSocket { listener, file })
+}
+
+/// Whether something has the name that is no socket.
+pub(super) fn is_taken_by_another_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket())
 }
 
 /// Removes a socket file that nobody listens on any more, as a killed daemon leaves it.
 fn remove_stale(path: &Path) -> Result<(), String> {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
-    if !metadata.file_type().is_socket() {
-        return Err(
-            "there is a file of that name that is no socket; move it away, or choose another path".to_owned()
-        );
+    if fs::symlink_metadata(path).is_err() {
+        return Ok(());
     }
     match UnixStream::connect(path) {
         Ok(_) => Err("another process listens there; stop it first".to_owned()),

@@ -150,9 +150,7 @@ impl Operations for Ops {
         };
         let configuration = match self.last_reload().succeeded {
             true => Finding::Well,
-            false => Finding::Warning(
-                "what was read last is not in force; `cairld check` and the log say why".to_owned(),
-            ),
+            false => Finding::Warning("what was read last is not in force; the log says why".to_owned()),
         };
         vec![
             check("serving", stopping),

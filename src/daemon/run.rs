@@ -156,6 +156,9 @@ pub async fn run(
     watchdog.shutdown().await;
     tracing::info!("closing the store");
     tell(Stage::Closing(built.closing.clone()));
+    if let Some(trouble) = built.store.status().trouble {
+        tracing::error!("the store is closed, and is not as it should be: {trouble}");
+    }
     ended
 }
 

@@ -75,7 +75,7 @@ name! {
 }
 name! {
     /// What a caller calls one of its consumers of events.
-    ConsumerName, is_consumer, "1 to 64 characters out of A-Z, a-z, 0-9, -, _ and ."
+    ConsumerName, is_consumer, "1 to 64 characters out of A-Z, a-z, 0-9, dot, - and _"
 }
 name! {
     /// A scope-token (RFC 6749 §3.3). Any is accepted: new claims appear without notice.

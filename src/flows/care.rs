@@ -63,8 +63,7 @@ impl Flows {
         self: &Arc<Self>,
     ) -> Result<impl Stream<Item = Result<BackupPiece, Refusal>> + Send + use<>, Refusal> {
         let place = self.caretaking.begin()?;
-        tracing::info!("a backup of the store is made");
-        Ok(self.tell(self.store.backup(self.now())?, place))
+        Ok(self.tell("backup", self.store.backup(self.now())?, place))
     }
 
     /// Looks at everything that is kept. It ends as a backup does.
@@ -75,7 +74,7 @@ impl Flows {
         self: &Arc<Self>,
     ) -> Result<impl Stream<Item = Result<Checked, Refusal>> + Send + use<>, Refusal> {
         let place = self.caretaking.begin()?;
-        let told = self.tell(self.store.check(self.now())?, place);
+        let told = self.tell("check", self.store.check(self.now())?, place);
         Ok(told.inspect(|part| {
             for problem in part.iter().flat_map(|checked| &checked.problems) {
                 tracing::error!(%problem, "something stored is not as it should be");
@@ -110,6 +109,7 @@ impl Flows {
     /// Has parts read and told for as long as there is room beside the store.
     fn tell<T: Send + 'static>(
         &self,
+        what: &'static str,
         parts: BoxStream<'static, Result<T, StoreError>>,
         place: OwnedSemaphorePermit,
     ) -> impl Stream<Item = Result<T, Refusal>> + Send + use<T> {
@@ -125,20 +125,34 @@ impl Flows {
                 if let Some(free) = store.status().free_bytes.filter(|free| *free < LEAST_ROOM) {
                     tracing::error!(
                         free,
-                        "too little room beside the store to go on reading all of it, bytes"
+                        "too few bytes are free beside the store to go on reading all of it"
                     );
                     return Reason::MaintenanceFailed;
                 }
             }
         };
-        tell(&self.tasks, parts, place, given_up)
+        tracing::info!("a {what} of the store begins");
+        tell(&self.tasks, what, parts, place, given_up)
     }
+}
+
+/// How the telling of parts ends.
+enum End {
+    /// All of them are told.
+    Done,
+    /// One of them could not be read.
+    Failed,
+    /// Nobody listens any more.
+    Left,
+    /// It goes no further, and whoever listens hears why.
+    GivenUp(Reason),
 }
 
 /// Has parts read in a task of its own, which does not wait for ever for whoever takes them, and tells them; until it is
 /// `given_up`.
 fn tell<T: Send + 'static, G: Future<Output = Reason> + Send + 'static>(
     tasks: &TaskTracker,
+    what: &'static str,
     mut parts: BoxStream<'static, Result<T, StoreError>>,
     place: OwnedSemaphorePermit,
     given_up: G,
@@ -148,24 +162,35 @@ fn tell<T: Send + 'static, G: Future<Output = Reason> + Send + 'static>(
     tasks.spawn(async move {
         let telling = async {
             while let Some(part) = parts.next().await {
+                let is_read = part.is_ok();
                 match time::timeout(PATIENCE, sender.send(part.map_err(Refusal::from))).await {
-                    Ok(Ok(())) => {}
-                    // Nobody listens any more.
-                    Ok(Err(_)) => return None,
-                    Err(_) => return Some(Reason::DeadlineExceeded),
+                    Ok(Ok(())) if is_read => {}
+                    Ok(Ok(())) => return End::Failed,
+                    Ok(Err(_)) => return End::Left,
+                    Err(_) => return End::GivenUp(Reason::DeadlineExceeded),
                 }
             }
-            None
+            End::Done
         };
         let end = tokio::select! {
             biased;
-            reason = given_up => Some(reason),
+            reason = given_up => {
+                // What is just being read holds the store as it was, and its place with it.
+                drop(parts.next().await);
+                End::GivenUp(reason)
+            }
             end = telling => end,
         };
-        // What was read is let go before anybody hears of it.
+        // All of it is let go before anybody hears of it.
         drop((parts, place));
-        if let Some(reason) = end {
-            let _ = ended.send(Err(reason.into()));
+        match end {
+            End::Done => tracing::info!("a {what} of the store is done"),
+            End::Failed => tracing::error!("a {what} of the store failed; who asked for it has heard why"),
+            End::Left => tracing::warn!("a {what} of the store was left by who asked for it"),
+            End::GivenUp(reason) => {
+                tracing::warn!(%reason, "a {what} of the store goes no further");
+                let _ = ended.send(Err(reason.into()));
+            }
         }
     });
     let end = stream::once(why).filter_map(async |end| end.ok());
@@ -174,7 +199,7 @@ fn tell<T: Send + 'static, G: Future<Output = Reason> + Send + 'static>(
 
 async fn compact(flows: Arc<Flows>, place: OwnedSemaphorePermit, tell: watch::Sender<Told>) {
     let stopping = flows.stopping.clone();
-    tracing::info!("the store is compacted");
+    tracing::info!("a compaction of the store begins");
     let done = flows.store.compact(Box::new(move || stopping.is_cancelled())).await;
     match &done {
         Ok(Compacted { before, after }) => tracing::info!(before, after, "the store is compact, bytes"),
@@ -206,7 +231,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_for_half_a_minute_hears_so_and_holds_nobody_up() {
         let (caretaking, tasks) = (Caretaking::default(), TaskTracker::new());
-        let told = tell(&tasks, parts(9), caretaking.begin().unwrap(), future::pending());
+        let told = tell(&tasks, "check", parts(9), caretaking.begin().unwrap(), future::pending());
         tasks.close();
         assert_eq!(caretaking.begin().unwrap_err().reason, Reason::Overloaded, "one at a time");
         let mut told = std::pin::pin!(told);
@@ -228,13 +253,13 @@ mod tests {
     async fn a_stream_ends_when_it_is_given_up_or_with_who_reads_it() {
         let (caretaking, tasks) = (Caretaking::default(), TaskTracker::new());
         let for_ever = || stream::repeat_with(|| Ok(1)).boxed();
-        drop(tell(&tasks, for_ever(), caretaking.begin().unwrap(), future::pending()));
+        drop(tell(&tasks, "check", for_ever(), caretaking.begin().unwrap(), future::pending()));
         tasks.close();
         tasks.wait().await;
 
         let (give_up, given_up) = oneshot::channel();
         let given_up = async { given_up.await.unwrap() };
-        let mut told = Box::pin(tell(&tasks, for_ever(), caretaking.begin().unwrap(), given_up));
+        let mut told = Box::pin(tell(&tasks, "check", for_ever(), caretaking.begin().unwrap(), given_up));
         told.next().await.unwrap().unwrap();
         give_up.send(Reason::MaintenanceFailed).unwrap();
         let ends: Vec<_> = told.filter_map(async |part| part.err()).collect().await;
@@ -242,7 +267,7 @@ mod tests {
         tasks.wait().await;
 
         let all: Vec<_> =
-            tell(&tasks, parts(3), caretaking.begin().unwrap(), future::pending()).collect().await;
+            tell(&tasks, "check", parts(3), caretaking.begin().unwrap(), future::pending()).collect().await;
         assert!(all.len() == 3 && all.iter().all(Result::is_ok), "{all:?}");
     }
 }

@@ -139,6 +139,30 @@ async fn what_stands_in_the_way_of_a_start_is_said_with_its_exit_code() {
         assert!(stderr.contains(setting) && stderr.contains(wrong), "{stderr}");
     }
 
+    fs::write(world.config(), world.config_text().replace("cairld.sock", "store.key")).unwrap();
+    for command in ["check", "serve"] {
+        let (code, _, stderr) = run(cairld().arg(command).arg("--config").arg(world.config()));
+        assert_eq!(code, 78, "EX_CONFIG: {stderr}");
+        assert!(stderr.contains("grpc.unix") && stderr.contains("no socket; move it away"), "{stderr}");
+    }
+    assert!(world.path("store.key").exists(), "it is left alone");
+
+    let foreign = world.config_text().replace("ops = \"127.0.0.1:0\"", "ops = \"192.0.2.7:9464\"");
+    fs::write(world.config(), foreign).unwrap();
+    let (code, _, stderr) = serve();
+    assert_eq!(code, 69, "EX_UNAVAILABLE: {stderr}");
+    assert!(
+        stderr.contains("http.ops = 192.0.2.7:9464") && stderr.contains("no interface of this host"),
+        "{stderr}"
+    );
+
+    fs::write(world.config(), world.config_text()).unwrap();
+    let mut few_files = Command::new("sh");
+    few_files.args(["-c", "ulimit -n 16; exec \"$0\" \"$@\""]).arg(cairld().get_program());
+    let (code, _, stderr) = run(few_files.arg("serve").arg("--config").arg(world.config()));
+    assert_eq!(code, 71, "EX_OSERR: {stderr}");
+    assert!(stderr.contains("no more than 16 files") && stderr.contains("LimitNOFILE="), "{stderr}");
+
     assert_eq!(run(cairld().arg("serve").arg("--nonsense")).0, 64, "EX_USAGE");
     assert_eq!(run(cairld().args(["sandbox", "--listen", "0.0.0.0:0"])).0, 64, "loopback alone");
     assert_eq!(run(cairld().arg("--version")).0, 0);
@@ -152,7 +176,10 @@ fn keygen_makes_a_key_for_its_owner_alone() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let key = fs::read_to_string(&path).unwrap();
     assert_eq!(key.trim().len(), 44);
-    assert_eq!(run(cairld().arg("keygen").arg(&path)).0, 73, "EX_CANTCREAT: never over an old key");
+    let (code, _, stderr) = run(cairld().arg("keygen").arg(&path));
+    assert_eq!(code, 73, "EX_CANTCREAT: never over an old key");
+    assert!(stderr.contains("store.key") && stderr.contains("choose another name"), "{stderr}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
     assert_eq!(fs::read_to_string(&path).unwrap(), key);
     let (code, stdout, _) = run(cairld().arg("keygen"));
     assert_eq!((code, stdout.trim().len()), (0, 44));

@@ -349,6 +349,7 @@ async fn a_file_that_takes_the_stores_place_is_told_while_it_serves() {
     fs::rename(&store, &elsewhere).unwrap();
     fs::copy(&elsewhere, &store).unwrap();
     daemon.says("another file stands in the store's place");
+    Metrics::read(&ops).await.are(&[("cairld_store_trouble", 1.0)]);
     let ready = get(&ops, "/readyz").await;
     assert!(
         ready.status == 503
@@ -364,6 +365,14 @@ async fn a_file_that_takes_the_stores_place_is_told_while_it_serves() {
     assert!(stdout.contains("another file stands in the store's place"), "{stdout}{stderr}");
     fs::rename(&elsewhere, &store).unwrap();
     assert_eq!(get(&ops, "/readyz").await.status, 200, "it is back");
+    Metrics::read(&ops).await.are(&[("cairld_store_trouble", 0.0)]);
+
+    fs::rename(&store, &elsewhere).unwrap();
+    let (_, log) = tokio::task::spawn_blocking(move || daemon.terminate()).await.unwrap();
+    assert!(
+        log.contains("the store is closed, and is not as it should be: the store's file is not in"),
+        "{log}"
+    );
 }
 
 /// A full disk ends the daemon, and keeps it down with a word that says what to do; with room again it is as it was.

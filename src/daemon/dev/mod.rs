@@ -115,8 +115,15 @@ pub(super) async fn dev(options: Options, tracer: Arc<dyn Tracer>, stop: Stop) -
 
 async fn bind(address: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), Failure> {
     let address = address.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
-    let failed = |error: io::Error| Failure::new(ExitCode::Unavailable, format!("{address}: {error}"));
-    sandbox::check_listen(address, false).map_err(|error| Failure::new(ExitCode::Usage, error))?;
+    let failed = |error: io::Error| {
+        Failure::new(ExitCode::Unavailable, format!("{address}: {error}; choose another port, or 0 for any"))
+    };
+    if !address.ip().to_canonical().is_loopback() {
+        let what = format!(
+            "{address} is not a loopback address: what a throw-away daemon does stays on this machine"
+        );
+        return Err(Failure::new(ExitCode::Usage, what));
+    }
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))

@@ -45,6 +45,15 @@ pub(super) fn write_store(
         [Row::only(if store.unwritable.is_none() { 1.0 } else { 0.0 })],
     );
     book.gauges(
+        entry(
+            "cairld_store_trouble",
+            &[],
+            "1 while the store's file is not as it should be, else 0: it is gone from its place, another one stands there, or it \
+             cannot be read. /readyz?verbose and the log say what it is.",
+        ),
+        [Row::only(if store.trouble.is_some() { 1.0 } else { 0.0 })],
+    );
+    book.gauges(
         entry("cairld_store_file", &[], "Size of the store's file.").in_unit("bytes"),
         [Row::only(gauge(store.bytes))],
     );

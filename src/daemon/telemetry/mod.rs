@@ -1,6 +1,7 @@
 //! Logs, to whatever standard error is, and traces.
 
 mod destination;
+mod filter;
 mod json;
 mod last_words;
 #[cfg_attr(not(feature = "otlp"), path = "without_otlp.rs")]
@@ -22,7 +23,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use self::{destination::is_journal, json::Json, otlp::Export, tracer::TraceKeeper};
+use self::{destination::is_journal, filter::filter, json::Json, otlp::Export, tracer::TraceKeeper};
 pub(super) use self::{
     destination::{Format, LogOptions},
     last_words::last_words,
@@ -40,7 +41,7 @@ pub(super) const LAST_SPANS: Duration = Duration::from_secs(3);
 
 /// Starts logging as `RUST_LOG` asks, as `default` has it where that says nothing. Panics are logged too from then on.
 pub(super) fn start(default: &str, options: &LogOptions) {
-    let (filter, unreadable) = filter(env::var(EnvFilter::DEFAULT_ENV), default);
+    let (filter, wrong) = filter(env::var(EnvFilter::DEFAULT_ENV), default);
     let (layer, no_journal) = layer(options.form());
     let log = tracing_subscriber::registry().with(layer.with_filter(filter_fn(may_speak))).with(filter);
     if let Err(error) = log.try_init() {
@@ -50,8 +51,8 @@ pub(super) fn start(default: &str, options: &LogOptions) {
     if let Some(error) = no_journal {
         tracing::warn!(%error, "the journal does not take the log, which goes to standard error as JSON");
     }
-    if let Some(error) = unreadable {
-        tracing::warn!(error, default, "RUST_LOG is not understood, and as if it were not set");
+    if let Some(wrong) = wrong {
+        tracing::warn!(default, "RUST_LOG: {wrong}");
     }
 }
 
@@ -77,22 +78,6 @@ impl Traces {
         if let Some(export) = self.export {
             export.finish();
         }
-    }
-}
-
-/// What is logged, as `RUST_LOG` asks: panics in any case, since it may name other crates alone. And what is wrong with it.
-fn filter(asked: Result<String, env::VarError>, default: &str) -> (EnvFilter, Option<String>) {
-    let (filter, unreadable) = match asked {
-        Ok(asked) => match EnvFilter::try_new(&asked) {
-            Ok(filter) => (filter, None),
-            Err(error) => (EnvFilter::new(default), Some(error.to_string())),
-        },
-        Err(env::VarError::NotPresent) => (EnvFilter::new(default), None),
-        Err(error) => (EnvFilter::new(default), Some(error.to_string())),
-    };
-    match format!("{}=error", last_words::TARGET).parse() {
-        Ok(panics) => (filter.add_directive(panics), unreadable),
-        Err(error) => (filter, unreadable.or(Some(error.to_string()))),
     }
 }
 

@@ -107,6 +107,18 @@ pub enum OpenError {
         /// What the operating system says.
         what: String,
     },
+    /// The daemon's user may not read or write it.
+    #[error(
+        "{path}: {what}; the file and its folder have to belong to the user that cairld runs as: `chown {user}: {path}`"
+    )]
+    NotPermitted {
+        /// The file.
+        path: String,
+        /// What the operating system says.
+        what: String,
+        /// The daemon's user.
+        user: u32,
+    },
     /// The operating system refuses.
     #[error("{path}: {what}; check that the folder exists, belongs to the daemon's user and has free space")]
     Io {
@@ -224,6 +236,8 @@ pub(super) fn explain(path: &str, error: impl Into<redb::Error>) -> OpenError {
         OpenError::InUse { path }
     } else if matches!(&error, redb::Error::Io(error) if is_misplaced(error.kind())) {
         OpenError::NoPlace { path, what }
+    } else if matches!(&error, redb::Error::Io(error) if error.kind() == ErrorKind::PermissionDenied) {
+        OpenError::NotPermitted { path, what, user: rustix::process::geteuid().as_raw() }
     } else if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) && !is_damage(&error) {
         OpenError::Io { path, what }
     } else {

@@ -105,6 +105,16 @@ fn the_file_is_its_owners_alone() {
     assert_eq!(folder.path().metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
 
+/// As a copy of a backup is that root has made.
+#[test]
+fn a_file_that_is_another_users_is_told_with_what_to_do() {
+    let refused = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+    let error = open::explain("/var/lib/cairld/cairld.redb", redb::Error::Io(refused));
+    assert!(matches!(error, OpenError::NotPermitted { .. }), "{error:?}");
+    let user = rustix::process::geteuid().as_raw();
+    assert!(error.to_string().contains(&format!("`chown {user}: /var/lib/cairld/cairld.redb`")), "{error}");
+}
+
 #[test]
 fn a_second_opening_is_refused() {
     let folder = InFolder::new();
