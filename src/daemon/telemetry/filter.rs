@@ -11,13 +11,13 @@ use super::last_words;
 /// would silence everybody else.
 pub(super) fn filter(asked: Result<String, VarError>, default: &str) -> (EnvFilter, Option<String>) {
     let unset = || EnvFilter::new(default);
-    let not_understood = |error: &str| format!("it is not understood ({error}), and as if it were not set");
+    let not_understood = |error: &str| format!("is not understood ({error}), and as if it were not set");
     let (filter, wrong) = match asked {
         Ok(asked) if directives(&asked).next().is_none() => (unset(), None),
         Ok(asked) => match EnvFilter::try_new(directives(&asked).collect::<Vec<_>>().join(",")) {
             Ok(filter) if directives(&asked).any(speaks_of_cairld) => (filter, None),
             Ok(filter) => {
-                let wrong = "it says nothing of cairld, whose own log is as if it were not set; levels are error, warn, info, \
+                let wrong = "says nothing of cairld, whose own log is as if it were not set; levels are error, warn, info, \
                              debug, trace and off";
                 (with(filter, &format!("cairld={default}")), Some(wrong.to_owned()))
             }

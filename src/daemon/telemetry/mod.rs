@@ -52,7 +52,7 @@ pub(super) fn start(default: &str, options: &LogOptions) {
         tracing::warn!(%error, "the journal does not take the log, which goes to standard error as JSON");
     }
     if let Some(wrong) = wrong {
-        tracing::warn!(default, "RUST_LOG: {wrong}");
+        tracing::warn!(default, "RUST_LOG {wrong}");
     }
 }
 

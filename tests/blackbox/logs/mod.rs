@@ -158,7 +158,7 @@ fn the_form_can_be_chosen_and_a_wrong_one_says_which_there_are() {
         let (done, _, stderr) = output(&mut command);
         assert_eq!(done.status.code(), Some(78), "{stderr}");
         let first = stderr.lines().next().unwrap();
-        assert!(first.contains("RUST_LOG is not understood") && first.starts_with(begins), "{stderr}");
+        assert!(first.contains("RUST_LOG is not understood (") && first.starts_with(begins), "{stderr}");
         assert!(stderr.contains("starts; configuration /nowhere/c"), "{stderr}");
     }
 }
