@@ -35,8 +35,12 @@ fn remedy(target: &Target, kind: Option<io::ErrorKind>) -> String {
         (Target::Unix(_), _) => {
             "Nobody answers on this socket. Is the daemon running? `systemctl status cairld`.".to_owned()
         }
-        (Target::Tls(_), None) => "Is this certificate issued by the authority in --ca, for this name, and yours (--cert, --key) by one \
-                                   that the daemon believes (`grpc.tls.client_ca_file`)?".to_owned(),
+        // What rustls has to say comes within an error of I/O.
+        (Target::Tls(_), None | Some(io::ErrorKind::InvalidData)) => {
+            "Does the daemon speak TLS at this address (`[grpc.tls]`), with a certificate that the authority in --ca issued \
+             for this name, and is yours (--cert, --key) by one that the daemon believes (`grpc.tls.client_ca_file`)?"
+                .to_owned()
+        }
         (Target::Tcp(_) | Target::Tls(_), _) => {
             "Is the daemon running (`systemctl status cairld`), and is this the address under \
                                 `[grpc] tcp` in its configuration? Name another with --endpoint."
