@@ -107,7 +107,7 @@ fn outcome(path: &Path, whole: &Whole, records: i64) -> Report {
     text.row("size", bytes(i64::try_from(whole.length).unwrap_or(i64::MAX)));
     text.row("restore with", format!("cairlctl restore {}, where the daemon is stopped", path.display()));
     let data = serde_json::json!({ "file": path, "records": records, "bytes": whole.length, "sum": sum });
-    Report::plain(data, text)
+    Report::plain(data, text).if_lost("The backup is whole and in its place: there is nothing to repeat.")
 }
 
 /// Whether bytes that come one behind the other are a whole backup: they end with the sum of all before.

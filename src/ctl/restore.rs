@@ -81,7 +81,9 @@ async fn copy(args: &Restore, lines: &mut Lines<'_>, on_terminal: bool) -> Resul
         "start cairld, with the key in keys.files that the backup is sealed under: it makes a store of it",
     );
     let data = serde_json::json!({ "file": from, "store": to, "bytes": whole.length });
-    Ok(Report::plain(data, text))
+    Ok(Report::plain(data, text).if_lost(
+        "The backup is whole and in its place: start cairld, with the key in keys.files that it is sealed under.",
+    ))
 }
 
 /// Gives the file to whom its folder belongs: restored by root, it is the daemon's all the same.

@@ -4,14 +4,18 @@ mod care;
 mod events;
 mod fake;
 mod key;
+mod output;
 mod watch;
 
-use std::{future, io};
+use std::future;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use self::fake::{BODY, Fake};
+use self::{
+    fake::{BODY, Fake},
+    output::unread,
+};
 use super::{
     Streams,
     ending::{Ended, Ending},
@@ -238,33 +242,4 @@ fn wrong_usage_is_64_and_help_is_not() {
     assert_eq!((help.code, help.err.as_str()), (0, ""));
     assert!(help.out.contains("Exit status:"), "{}", help.out);
     assert_eq!(cairlctl(&["--version"], b"").out, format!("cairlctl {}\n", env!("CARGO_PKG_VERSION")));
-}
-
-/// A pipe that nobody reads any more.
-struct Gone;
-
-impl io::Write for Gone {
-    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::BrokenPipe.into())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Runs a command whose output nobody reads; answers its exit code.
-fn unread(arguments: &[&str]) -> u8 {
-    let (stdin, stdout, stderr) = (&mut io::empty(), &mut Gone, &mut Gone);
-    let ending = &mut future::pending();
-    let exit = run_with(
-        ["cairlctl"].iter().chain(arguments).map(Into::into),
-        &mut Streams { stdin, stdout, stderr, on_terminal: false, ending },
-    );
-    exit.code()
-}
-
-#[test]
-fn a_reader_that_has_gone_does_not_stop_the_command() {
-    let fake = Fake::on_unix();
-    assert_eq!(unread(&["--endpoint", fake.endpoint(), "status"]), 0);
 }
