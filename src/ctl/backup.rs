@@ -28,6 +28,25 @@ const ANY_VERSION: &[u8] = b"cairld backup ";
 /// Bytes of the sum that it ends with.
 const SUM: usize = 32;
 
+/// Looks at what is not for a backup, before there is one.
+pub(super) fn writable(args: &Backup, on_terminal: bool, is_discarded: bool) -> Result<(), Failure> {
+    let to_standard_output = args.file.as_os_str() == "-";
+    if to_standard_output && on_terminal {
+        let message = "a backup is not for a terminal";
+        return Err(Failure::local(Exit::USAGE, "USAGE", message, "Pipe it on, or name a file."));
+    }
+    if to_standard_output && is_discarded {
+        // Where it was closed, Rust opens /dev/null in its place: the backup would be lost, and all would look well.
+        return Err(Failure::local(
+            Exit::OUTPUT,
+            "OUTPUT_FAILED",
+            "standard output is closed, or is /dev/null: the backup would be lost",
+            "Name a file, or pipe it on.",
+        ));
+    }
+    Ok(())
+}
+
 /// Has the store copied into a new file, which has its name only once all of it has proved to be there.
 pub(super) fn backup(
     daemon: &Daemon,
@@ -37,14 +56,6 @@ pub(super) fn backup(
     ending: Ending<'_>,
 ) -> Result<Exit, Failure> {
     if args.file.as_os_str() == "-" {
-        if on_terminal {
-            return Err(Failure::local(
-                Exit::USAGE,
-                "USAGE",
-                "a backup is not for a terminal",
-                "Pipe it on, or name a file.",
-            ));
-        }
         return until_done(daemon, ending, to_standard_output(daemon, lines));
     }
     let copied = async {

@@ -2,11 +2,13 @@
 
 use std::{
     io::{self, Write},
+    os::fd::AsFd,
     time::Duration,
 };
 
 use jiff::Timestamp;
 use prost::Message;
+use rustix::fs::{FileType, fstat, major, minor};
 use serde_json::Value;
 
 use super::{failure::Failure, json};
@@ -66,6 +68,14 @@ impl Report {
             Ok(()) | Err(_) => Ok(()),
         }
     }
+}
+
+/// Whether what is written there is lost: /dev/null, wherever it was opened.
+pub(super) fn is_discarded(output: impl AsFd) -> bool {
+    fstat(output).is_ok_and(|file| {
+        let is_device = FileType::from_raw_mode(file.st_mode) == FileType::CharacterDevice;
+        is_device && (major(file.st_rdev), minor(file.st_rdev)) == (1, 3)
+    })
 }
 
 /// Rows of keys and values under one column, with headings between.

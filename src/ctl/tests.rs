@@ -46,7 +46,14 @@ fn cairlctl_on(on_terminal: bool, ending: Ending<'_>, arguments: &[&str], stdin:
     let mut stdin = stdin;
     let exit = run_with(
         ["cairlctl"].iter().chain(arguments).map(Into::into),
-        &mut Streams { stdin: &mut stdin, stdout: &mut out, stderr: &mut err, on_terminal, ending },
+        &mut Streams {
+            stdin: &mut stdin,
+            stdout: &mut out,
+            stderr: &mut err,
+            on_terminal,
+            is_discarded: false,
+            ending,
+        },
     );
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Outcome { code: exit.code(), out: text(&out), err: text(&err), raw: out }

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::support::{cairlctl, send_signal};
+use crate::support::{cairlctl, output, send_signal};
 
 /// `cairlctl`, to which signals are what they are by default but for one, whatever they are to who runs the tests.
 fn signalled(ignored: Option<&str>) -> Command {
@@ -64,6 +64,16 @@ fn a_backup_leaves_nothing_behind() {
         send_signal(&process, signal);
         assert_eq!(process.wait().unwrap().code(), Some(130), "{signal:?}");
         assert_eq!(names(folder.path()), ["cairld.sock"], "{signal:?}");
+    }
+}
+
+#[test]
+fn a_backup_is_not_lost_in_output_that_is_closed() {
+    let program = cairlctl().get_program().to_owned();
+    for redirected in ["exec \"$0\" backup - >&-", "exec \"$0\" backup - >/dev/null"] {
+        let (ended, _, error) = output(Command::new("/bin/sh").arg("-c").arg(redirected).arg(&program));
+        assert_eq!(ended.status.code(), Some(74), "{redirected}: {error}");
+        assert!(error.contains("OUTPUT_FAILED") && error.contains("Name a file"), "{error}");
     }
 }
 

@@ -26,6 +26,7 @@ fn untaken(kind: ErrorKind, arguments: &[&str], stdin: &mut dyn Read) -> (u8, St
             stdout: &mut Broken(kind),
             stderr: &mut stderr,
             on_terminal: false,
+            is_discarded: false,
             ending: &mut future::pending(),
         },
     );
