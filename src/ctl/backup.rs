@@ -18,7 +18,7 @@ use super::{
     failure::Failure,
     output::{Block, Report, bytes},
     progress::Progress,
-    watch::{Lines, Reader, until_done},
+    watch::{Lines, Reader, aside, until_done},
 };
 use crate::api::proto::{BackupStoreRequest, admin_service_client::AdminServiceClient};
 
@@ -67,7 +67,7 @@ pub(super) fn backup(
             progress.shown((copied, total), &format!("{copied} of {total} records"))
         })
         .await?;
-        file.keep(&args.file)?;
+        file.keep(&args.file).await?;
         let lines = progress.over_with()?;
         outcome(&args.file, &whole, records).write(lines.json, lines.sink)?;
         Ok(Exit::Success)
@@ -179,8 +179,13 @@ impl NewFile {
     }
 
     /// Gives it its name once it is durable, unless another has it by then.
-    pub(super) fn keep(self, name: &Path) -> Result<(), Failure> {
-        self.file().sync_all().map_err(|error| unwritable(name, &error))?;
+    pub(super) async fn keep(self, name: &Path) -> Result<(), Failure> {
+        let synced = async {
+            let file = self.file().try_clone()?;
+            // Seconds for a large one: it goes where that is ended.
+            aside(move || file.sync_all()).await
+        };
+        synced.await.map_err(|error| unwritable(name, &error))?;
         match self.0.persist_noclobber(name) {
             Ok(_) => {}
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Err(is_there(name)),
