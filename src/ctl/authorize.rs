@@ -36,7 +36,10 @@ pub(super) fn start(daemon: &Daemon, args: &Start) -> Result<Report, Failure> {
             "none: this start was made before, and its state can no longer be used",
         );
     }
-    Ok(Report::new("cairld.v1.StartAuthorizationResponse", &answer, text))
+    Ok(Report::new("cairld.v1.StartAuthorizationResponse", &answer, text).if_lost(
+        "The session was started. Make room where the output goes, then start with the same --request-id, which answers the \
+         same; where there was none, start another one: nobody can use this, and it ends by itself.",
+    ))
 }
 
 pub(super) fn complete(daemon: &Daemon, args: &Complete, stdin: &mut dyn Read) -> Result<Report, Failure> {
@@ -48,5 +51,5 @@ pub(super) fn complete(daemon: &Daemon, args: &Complete, stdin: &mut dyn Read) -
         IntegrationServiceClient::new(channel).complete_authorization(request).await
     })?;
     let text = session::describe(answer.session.as_ref());
-    Ok(Report::new("cairld.v1.CompleteAuthorizationResponse", &answer, text))
+    Ok(Report::new("cairld.v1.CompleteAuthorizationResponse", &answer, text).if_lost(session::READ_IT))
 }

@@ -18,7 +18,7 @@ use super::{
     failure::Failure,
     output::{Block, Report, bytes},
     progress::Progress,
-    watch::{Lines, Reader, until_done},
+    watch::{Lines, Reader, aside, until_done},
 };
 use crate::api::proto::{BackupStoreRequest, admin_service_client::AdminServiceClient};
 
@@ -27,6 +27,25 @@ const MAGIC: &[u8] = b"cairld backup 1\n";
 const ANY_VERSION: &[u8] = b"cairld backup ";
 /// Bytes of the sum that it ends with.
 const SUM: usize = 32;
+
+/// Looks at what is not for a backup, before there is one.
+pub(super) fn writable(args: &Backup, on_terminal: bool, is_discarded: bool) -> Result<(), Failure> {
+    let to_standard_output = args.file.as_os_str() == "-";
+    if to_standard_output && on_terminal {
+        let message = "a backup is not for a terminal";
+        return Err(Failure::local(Exit::USAGE, "USAGE", message, "Pipe it on, or name a file."));
+    }
+    if to_standard_output && is_discarded {
+        // Where it was closed, Rust opens /dev/null in its place: the backup would be lost, and all would look well.
+        return Err(Failure::local(
+            Exit::OUTPUT,
+            "OUTPUT_FAILED",
+            "standard output is closed, or is /dev/null: the backup would be lost",
+            "Name a file, or pipe it on.",
+        ));
+    }
+    Ok(())
+}
 
 /// Has the store copied into a new file, which has its name only once all of it has proved to be there.
 pub(super) fn backup(
@@ -37,14 +56,6 @@ pub(super) fn backup(
     ending: Ending<'_>,
 ) -> Result<Exit, Failure> {
     if args.file.as_os_str() == "-" {
-        if on_terminal {
-            return Err(Failure::local(
-                Exit::USAGE,
-                "USAGE",
-                "a backup is not for a terminal",
-                "Pipe it on, or name a file.",
-            ));
-        }
         return until_done(daemon, ending, to_standard_output(daemon, lines));
     }
     let copied = async {
@@ -56,7 +67,7 @@ pub(super) fn backup(
             progress.shown((copied, total), &format!("{copied} of {total} records"))
         })
         .await?;
-        file.keep(&args.file)?;
+        file.keep(&args.file).await?;
         let lines = progress.over_with()?;
         outcome(&args.file, &whole, records).write(lines.json, lines.sink)?;
         Ok(Exit::Success)
@@ -107,7 +118,7 @@ fn outcome(path: &Path, whole: &Whole, records: i64) -> Report {
     text.row("size", bytes(i64::try_from(whole.length).unwrap_or(i64::MAX)));
     text.row("restore with", format!("cairlctl restore {}, where the daemon is stopped", path.display()));
     let data = serde_json::json!({ "file": path, "records": records, "bytes": whole.length, "sum": sum });
-    Report::plain(data, text)
+    Report::plain(data, text).if_lost("The backup is whole and in its place: there is nothing to repeat.")
 }
 
 /// Whether bytes that come one behind the other are a whole backup: they end with the sum of all before.
@@ -168,8 +179,13 @@ impl NewFile {
     }
 
     /// Gives it its name once it is durable, unless another has it by then.
-    pub(super) fn keep(self, name: &Path) -> Result<(), Failure> {
-        self.file().sync_all().map_err(|error| unwritable(name, &error))?;
+    pub(super) async fn keep(self, name: &Path) -> Result<(), Failure> {
+        let synced = async {
+            let file = self.file().try_clone()?;
+            // Seconds for a large one: it goes where that is ended.
+            aside(move || file.sync_all()).await
+        };
+        synced.await.map_err(|error| unwritable(name, &error))?;
         match self.0.persist_noclobber(name) {
             Ok(_) => {}
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Err(is_there(name)),

@@ -35,8 +35,12 @@ fn remedy(target: &Target, kind: Option<io::ErrorKind>) -> String {
         (Target::Unix(_), _) => {
             "Nobody answers on this socket. Is the daemon running? `systemctl status cairld`.".to_owned()
         }
-        (Target::Tls(_), None) => "Is this certificate issued by the authority in --ca, for this name, and yours (--cert, --key) by one \
-                                   that the daemon believes (`grpc.tls.client_ca_file`)?".to_owned(),
+        // What rustls has to say comes within an error of I/O.
+        (Target::Tls(_), None | Some(io::ErrorKind::InvalidData)) => {
+            "Does the daemon speak TLS at this address (`[grpc.tls]`), with a certificate that the authority in --ca issued \
+             for this name, and is yours (--cert, --key) by one that the daemon believes (`grpc.tls.client_ca_file`)?"
+                .to_owned()
+        }
         (Target::Tcp(_) | Target::Tls(_), _) => {
             "Is the daemon running (`systemctl status cairld`), and is this the address under \
                                 `[grpc] tcp` in its configuration? Name another with --endpoint."
@@ -54,8 +58,20 @@ fn permission(path: &Path) -> String {
     if socket.permissions().mode() & 0o020 == 0 {
         return format!("Only user {} may open {shown}: run cairlctl as that user.", socket.uid());
     }
-    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-    let group = group_name(&groups, socket.gid()).map_or_else(|| socket.gid().to_string(), str::to_owned);
+    membership(&fs::read_to_string("/etc/group").unwrap_or_default(), socket.gid(), path)
+}
+
+/// How to get into the group that may open the socket, by its name in the text of group(5).
+fn membership(groups: &str, id: u32, path: &Path) -> String {
+    let shown = path.display();
+    if id == 0 {
+        // Whoever joins it may do far more than to open a socket.
+        return format!(
+            "{shown} belongs to root's group, which is not for users to join: give it another, with SocketGroup= in \
+             cairld.socket or by starting the daemon with a group of its own, and join that."
+        );
+    }
+    let group = group_name(groups, id).map_or_else(|| id.to_string(), str::to_owned);
     format!(
         "Members of the group {group} may open {shown}: `sudo usermod -aG {group} \"$USER\"`, then log in again."
     )
@@ -94,10 +110,18 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             remedy(&target, Some(io::ErrorKind::PermissionDenied))
         };
-        assert!(told(0o660).contains("usermod -aG"), "{}", told(0o660));
+        assert!(told(0o660).contains("group"), "{}", told(0o660));
         assert!(told(0o600).contains("as that user"), "{}", told(0o600));
         fs::remove_file(&path).unwrap();
         assert!(remedy(&target, Some(io::ErrorKind::PermissionDenied)).contains("namei -l"));
+    }
+
+    #[test]
+    fn nobody_is_told_to_join_roots_group() {
+        let told = |id| membership("root:x:0:\ncairld:x:990:\n", id, Path::new("/run/cairld.sock"));
+        assert!(told(990).contains("`sudo usermod -aG cairld "), "{}", told(990));
+        assert!(told(991).contains("`sudo usermod -aG 991 "), "{}", told(991));
+        assert!(told(0).contains("SocketGroup=") && !told(0).contains("usermod"), "{}", told(0));
     }
 
     #[test]

@@ -1,12 +1,22 @@
 //! Where the daemon listens, and how to get there.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, path::Path, str::FromStr};
 
 use http::{Uri, uri::Scheme};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use secrecy::{ExposeSecret, SecretString};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::{args::TlsFiles, diagnose, exit::Exit, failure::Failure, input};
+use super::{
+    args::TlsFiles,
+    diagnose,
+    exit::Exit,
+    failure::{Failure, sources},
+    input,
+};
 
 /// Where the daemon listens.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -74,13 +84,9 @@ impl Target {
             // A path is no authority, and HTTP/2 wants one.
             (Self::Unix(_), _) => endpoint.origin(Uri::from_static("http://localhost")),
             (Self::Tls(_), Some(tls)) => endpoint.tls_config(tls.config()).map_err(|error| {
-                let message = format!("TLS cannot be set up: {error}");
-                Failure::local(
-                    Exit::DATA,
-                    "TLS_FILES_INVALID",
-                    message,
-                    "Check that --ca, --cert and --key hold PEM.",
-                )
+                // Above it tonic says that it was TLS, and nothing else.
+                let cause = sources(&error).last().map(ToString::to_string).unwrap_or_default();
+                invalid_files(format!("TLS cannot be set up: {cause}"))
             })?,
             (Self::Tcp(_) | Self::Tls(_), _) => endpoint,
         };
@@ -113,9 +119,9 @@ impl Tls {
         };
         let both = cert.as_ref().zip(key.as_ref());
         let identity =
-            both.map(|(cert, key)| Ok::<_, Failure>((input::pem(cert)?, input::private_pem(key)?)));
+            both.map(|(cert, key)| Ok::<_, Failure>((certificates(cert)?, input::private_pem(key)?)));
         let identity = identity.transpose()?;
-        Ok(Some(Self { authority: input::pem(ca)?, identity }))
+        Ok(Some(Self { authority: certificates(ca)?, identity }))
     }
 
     fn config(&self) -> ClientTlsConfig {
@@ -125,6 +131,23 @@ impl Tls {
             None => config,
         }
     }
+}
+
+/// PEM with a certificate in it at least. Without one nobody is believed, which would look like the daemon's fault.
+fn certificates(path: &Path) -> Result<String, Failure> {
+    let pem = input::pem(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let (usable, _) = RootCertStore::empty().add_parsable_certificates(found.unwrap_or_default());
+    if usable == 0 {
+        return Err(invalid_files(format!("{}: no certificate in it", path.display())));
+    }
+    Ok(pem)
+}
+
+fn invalid_files(message: String) -> Failure {
+    let remedy = "Check that --ca, --cert and --key hold PEM and belong together: --ca and --cert certificates, --key the key \
+                  of the one in --cert.";
+    Failure::local(Exit::DATA, "TLS_FILES_INVALID", message, remedy)
 }
 
 #[cfg(test)]

@@ -137,7 +137,8 @@ pub(super) fn ack(daemon: &Daemon, args: &Acknowledge) -> Result<Report, Failure
     let mut text = Block::default();
     text.row("consumer", &args.consumer.name);
     text.row("done", format!("up to and including {}", args.cursor));
-    Ok(Report::new("cairld.v1.AcknowledgeEventsResponse", &answer, text))
+    Ok(Report::new("cairld.v1.AcknowledgeEventsResponse", &answer, text)
+        .if_lost("The consumer's place was moved: there is nothing to repeat."))
 }
 
 pub(super) fn forget(daemon: &Daemon, args: &Forget) -> Result<Report, Failure> {
@@ -148,8 +149,10 @@ pub(super) fn forget(daemon: &Daemon, args: &Forget) -> Result<Report, Failure> 
     })?;
     let mut text = Block::default();
     text.row("consumer", &args.consumer.name);
-    text.row("forgotten", "yes: a watch with this name begins at the oldest event");
-    Ok(Report::new("cairld.v1.DeleteConsumerResponse", &answer, text))
+    // Whether there was one the answer does not say: to delete it twice comes to the same.
+    text.row("forgotten", "no consumer of this name is left: a watch with it begins at the oldest event");
+    Ok(Report::new("cairld.v1.DeleteConsumerResponse", &answer, text)
+        .if_lost("The consumer is forgotten: there is nothing to repeat."))
 }
 
 /// `2026-11-23T17:57:33.365Z vae.resolved session=ses_… provider_session=hvf_… id=evt_… cursor=…`, words without

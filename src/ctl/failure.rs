@@ -97,9 +97,8 @@ impl Failure {
     }
 
     /// The answer is here and cannot be written.
-    pub(super) fn output(error: &io::Error) -> Self {
+    pub(super) fn output(error: &io::Error, remedy: &str) -> Self {
         let message = format!("cannot write the answer: {error}");
-        let remedy = "The call itself succeeded: read the session instead of repeating the command.";
         Self::local(Exit::OUTPUT, "OUTPUT_FAILED", message, remedy)
     }
 

@@ -73,7 +73,8 @@ fn outcome(told: &RotateKeyResponse) -> Result<String, Failure> {
         text.row("can be dropped", format!("{keys}: nothing is sealed under it, take it out of keys.files"));
     }
     let mut written = Vec::new();
-    text.write(&mut written).map_err(|error| Failure::output(&error))?;
+    text.write(&mut written)
+        .map_err(|error| Failure::internal(format!("the outcome cannot be put in words: {error}")))?;
     Ok(String::from_utf8_lossy(&written).trim_end().to_owned())
 }
 

@@ -64,6 +64,7 @@ pub fn run() -> process::ExitCode {
         stdout: &mut io::stdout().lock(),
         stderr: &mut io::stderr().lock(),
         on_terminal: io::stdout().is_terminal(),
+        is_discarded: output::is_discarded(io::stdout()),
         ending: &mut pin!(ending::of_this_process()),
     };
     process::ExitCode::from(run_with(env::args_os(), &mut streams).code())
@@ -76,6 +77,8 @@ struct Streams<'a> {
     stderr: &'a mut dyn Write,
     /// Whether standard output is a terminal.
     on_terminal: bool,
+    /// Whether it is /dev/null, which it is also where it was closed.
+    is_discarded: bool,
     /// What ends a watch from this side.
     ending: Ending<'a>,
 }
@@ -111,6 +114,7 @@ fn execute(args: &Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
             return key::rotate(&daemon()?, &mut lines, streams.on_terminal, streams.ending);
         }
         Command::Backup(backup) => {
+            backup::writable(backup, streams.on_terminal, streams.is_discarded)?;
             return backup::backup(&daemon()?, backup, &mut lines, streams.on_terminal, streams.ending);
         }
         Command::Store(StoreCommand::Verify) => {

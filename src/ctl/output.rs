@@ -2,11 +2,13 @@
 
 use std::{
     io::{self, Write},
+    os::fd::AsFd,
     time::Duration,
 };
 
 use jiff::Timestamp;
 use prost::Message;
+use rustix::fs::{FileType, fstat, major, minor};
 use serde_json::Value;
 
 use super::{failure::Failure, json};
@@ -18,7 +20,12 @@ const WIDEST_KEY: usize = 28;
 pub(super) struct Report {
     data: Data,
     text: Block,
+    /// What to do where it cannot be written.
+    if_lost: &'static str,
 }
+
+/// Where nothing was done but to read, which is what most commands do.
+const READ_AGAIN: &str = "Make room where the output goes, and run the command again.";
 
 /// What is written as JSON.
 enum Data {
@@ -31,12 +38,17 @@ enum Data {
 impl Report {
     /// `message` is the full name of `answer`'s type in the contract.
     pub(super) fn new(message: &'static str, answer: &impl Message, text: Block) -> Self {
-        Self { data: Data::Message(message, answer.encode_to_vec()), text }
+        Self { data: Data::Message(message, answer.encode_to_vec()), text, if_lost: READ_AGAIN }
     }
 
     /// What the daemon was not asked for.
     pub(super) fn plain(data: Value, text: Block) -> Self {
-        Self { data: Data::Plain(data), text }
+        Self { data: Data::Plain(data), text, if_lost: READ_AGAIN }
+    }
+
+    /// The same after something was done, which stays done where nobody can be told: what to do then.
+    pub(super) fn if_lost(self, remedy: &'static str) -> Self {
+        Self { if_lost: remedy, ..self }
     }
 
     /// Writes it; a reader that has gone away (`| head`) has read enough.
@@ -50,10 +62,20 @@ impl Report {
             self.text.write(sink)
         };
         match written.and_then(|()| sink.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::output(&error)),
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::output(&error, self.if_lost))
+            }
             Ok(()) | Err(_) => Ok(()),
         }
     }
+}
+
+/// Whether what is written there is lost: /dev/null, wherever it was opened.
+pub(super) fn is_discarded(output: impl AsFd) -> bool {
+    fstat(output).is_ok_and(|file| {
+        let is_device = FileType::from_raw_mode(file.st_mode) == FileType::CharacterDevice;
+        is_device && (major(file.st_rdev), minor(file.st_rdev)) == (1, 3)
+    })
 }
 
 /// Rows of keys and values under one column, with headings between.

@@ -56,6 +56,15 @@ impl<'l, 's> Progress<'l, 's> {
         }
     }
 
+    /// How far it is where nobody knows how much there is to do: only on a terminal, which is not filled by it.
+    pub(super) fn counted(&mut self, words: &str) -> Result<Reader, Failure> {
+        if self.lines.json || !self.on_terminal {
+            return Ok(Reader::Here);
+        }
+        self.is_drawn = true;
+        self.over(words)
+    }
+
     /// Whether the messages themselves are told.
     pub(super) fn is_json(&self) -> bool {
         self.lines.json

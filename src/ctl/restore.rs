@@ -6,6 +6,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::{MetadataExt, fchown},
     path::Path,
+    sync::Arc,
 };
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     input::unreadable,
     output::{Block, Report, bytes},
     progress::Progress,
-    watch::{Lines, until_done_alone},
+    watch::{Lines, aside, until_done_alone},
 };
 
 /// Bytes that are copied at a time.
@@ -40,25 +41,23 @@ pub(super) fn restore(
 async fn copy(args: &Restore, lines: &mut Lines<'_>, on_terminal: bool) -> Result<Report, Failure> {
     let Restore { file: from, to } = args;
     let name = from.display().to_string();
-    let mut backup = File::open(from).map_err(|error| unreadable(&name, &error))?;
-    let size = backup.metadata().map_err(|error| unreadable(&name, &error))?.len();
+    let (backup, size) = open(from).await.map_err(|error| unreadable(&name, &error))?;
     let mut store = NewFile::create(to)?;
-    let (mut whole, mut chunk) = (Whole::default(), vec![0; CHUNK]);
+    let mut whole = Whole::default();
     let mut progress = Progress::new(lines, on_terminal);
     loop {
-        let read = match backup.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(unreadable(&name, &error)),
-        };
-        let bytes = chunk.get(..read).unwrap_or_default();
-        whole.add(bytes);
-        store.write(bytes)?;
+        let chunk = next_chunk(&backup).await.map_err(|error| unreadable(&name, &error))?;
+        if chunk.is_empty() {
+            break;
+        }
+        whole.add(&chunk);
+        store.write(&chunk)?;
         let number = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
-        progress.shown((number(whole.length), number(size)), "copied and looked at")?;
-        // Whoever ends it is heard here.
-        tokio::task::yield_now().await;
+        match size {
+            // A pipe does not say how much there is.
+            0 => progress.counted(&format!("{} copied and looked at", bytes(number(whole.length)))),
+            _ => progress.shown((number(whole.length), number(size)), "copied and looked at"),
+        }?;
     }
     progress.over_with()?;
     if let Some(what) = whole.says() {
@@ -70,7 +69,7 @@ async fn copy(args: &Restore, lines: &mut Lines<'_>, on_terminal: bool) -> Resul
         ));
     }
     belong(store.file(), to)?;
-    store.keep(to)?;
+    store.keep(to).await?;
     let mut text = Block::default();
     text.row(
         "in place",
@@ -81,7 +80,31 @@ async fn copy(args: &Restore, lines: &mut Lines<'_>, on_terminal: bool) -> Resul
         "start cairld, with the key in keys.files that the backup is sealed under: it makes a store of it",
     );
     let data = serde_json::json!({ "file": from, "store": to, "bytes": whole.length });
-    Ok(Report::plain(data, text))
+    Ok(Report::plain(data, text).if_lost(
+        "The backup is whole and in its place: start cairld, with the key in keys.files that it is sealed under.",
+    ))
+}
+
+/// Opens the backup, which at a pipe waits for who writes into it; answers its size, too.
+async fn open(from: &Path) -> io::Result<(Arc<File>, u64)> {
+    let from = from.to_owned();
+    aside(move || {
+        let backup = File::open(from)?;
+        let size = backup.metadata()?.len();
+        Ok((Arc::new(backup), size))
+    })
+    .await
+}
+
+/// What comes next, and nothing at the end; who writes into a pipe may be silent for as long as he likes.
+async fn next_chunk(backup: &Arc<File>) -> io::Result<Vec<u8>> {
+    let backup = Arc::clone(backup);
+    aside(move || {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        backup.take(CHUNK as u64).read_to_end(&mut chunk)?;
+        Ok(chunk)
+    })
+    .await
 }
 
 /// Gives the file to whom its folder belongs: restored by root, it is the daemon's all the same.

@@ -15,6 +15,10 @@ use crate::api::proto::{
     get_session_request::Lookup, integration_service_client::IntegrationServiceClient,
 };
 
+/// What to do where a session was changed and nobody can be told.
+pub(super) const READ_IT: &str = "The call itself succeeded: make room where the output goes, and read the session with \
+                                  `cairlctl session get` instead of repeating the command.";
+
 pub(super) fn get(daemon: &Daemon, args: &Get, stdin: &mut dyn Read) -> Result<Report, Failure> {
     let lookup = lookup(&args.lookup, stdin, Lookup::SessionId, Lookup::State, Lookup::ProviderSessionId)?;
     let request = GetSessionRequest { lookup, refresh: args.refresh };
@@ -44,7 +48,7 @@ pub(super) fn cancel(daemon: &Daemon, args: &Cancel) -> Result<Report, Failure> 
         IntegrationServiceClient::new(channel).cancel_authorization(request).await
     })?;
     let text = describe(answer.session.as_ref());
-    Ok(Report::new("cairld.v1.CancelAuthorizationResponse", &answer, text))
+    Ok(Report::new("cairld.v1.CancelAuthorizationResponse", &answer, text).if_lost(READ_IT))
 }
 
 pub(super) fn revoke(daemon: &Daemon, args: &Revoke) -> Result<Report, Failure> {
@@ -53,7 +57,7 @@ pub(super) fn revoke(daemon: &Daemon, args: &Revoke) -> Result<Report, Failure> 
         IntegrationServiceClient::new(channel).revoke_token(request).await
     })?;
     let text = describe(answer.session.as_ref());
-    Ok(Report::new("cairld.v1.RevokeTokenResponse", &answer, text))
+    Ok(Report::new("cairld.v1.RevokeTokenResponse", &answer, text).if_lost(READ_IT))
 }
 
 /// All of a session that is set, in words.

@@ -112,15 +112,14 @@ fn reconciliation_in_words(status: &ReconciliationStatus) -> String {
     words
 }
 
-/// How many webhooks fitted which secret, since the daemon started.
+/// How many webhooks fitted which secret, since the daemon started: by its place from 0, as in the metrics.
 fn webhooks_in_words(client: &ClientStatus) -> String {
     if client.webhooks_verified.is_empty() {
         return format!("no secret is configured, {} refused", client.webhooks_refused);
     }
-    let by_secret: Vec<_> = (1..)
-        .zip(&client.webhooks_verified)
-        .map(|(number, count)| format!("{count} by secret {number}"))
-        .collect();
+    let by_secret = client.webhooks_verified.iter().enumerate();
+    let by_secret: Vec<_> =
+        by_secret.map(|(place, count)| format!("{count} by webhook_secret_files[{place}]")).collect();
     format!("verified {}; {} refused", by_secret.join(", "), client.webhooks_refused)
 }
 
@@ -217,7 +216,7 @@ client demo
   last answer       2025-01-01T00:00:00Z, HTTP 200
   last failure      none
   budget token      30 of 30 used in 60 s, 2 waiting, closed by the provider until 2025-01-01T00:01:00Z
-  webhooks          verified 12 by secret 1, 0 by secret 2; 3 refused
+  webhooks          verified 12 by webhook_secret_files[0], 0 by webhook_secret_files[1]; 3 refused
   last webhook      2025-01-01T00:00:01Z
   reconciled        2025-01-01T00:00:02Z; 5 asked about, 2 had moved; 40 not to be asked about; 1 to go
   consumer billing  of checkout, 7 behind

@@ -80,14 +80,24 @@ pub(super) fn until_done(
     daemon.run(until(ending, work, undone))
 }
 
-/// The same without a daemon; the work yields from time to time, so that its end is heard.
+/// The same without a daemon. What may block for ever is done [`aside`]: it is not waited for once the work is ended.
 pub(super) fn until_done_alone(
     ending: Ending<'_>,
     work: impl Future<Output = Result<Exit, Failure>>,
 ) -> Result<Exit, Failure> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(until(ending, work, undone))
+    let outcome = runtime.block_on(until(ending, work, undone));
+    // Its usual end waits for whatever is still aside.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Does on a thread of its own what may block for ever; whoever ends the work is heard meanwhile.
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// How the process ends where its work was ended before it was done.

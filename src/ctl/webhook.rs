@@ -23,7 +23,9 @@ pub(super) fn ingest(daemon: &Daemon, args: &Ingest, stdin: &mut dyn Read) -> Re
         IntegrationServiceClient::new(channel).ingest_webhook(request).await
     })?;
     let text = describe(&answer);
-    Ok(Report::new("cairld.v1.IngestWebhookResponse", &answer, text))
+    Ok(Report::new("cairld.v1.IngestWebhookResponse", &answer, text).if_lost(
+        "The webhook was taken in. Make room where the output goes; to hand it in again changes nothing, and tells the event.",
+    ))
 }
 
 fn describe(answer: &IngestWebhookResponse) -> Block {

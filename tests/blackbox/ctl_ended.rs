@@ -1,16 +1,21 @@
 //! `cairlctl`, ended in the midst of something by whoever started it: nothing stays behind.
 
 use std::{
-    fs,
-    io::{BufRead, BufReader},
+    fs, io,
     os::unix::net::UnixListener,
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
 };
 
-use rustix::process::Signal;
+use cairld::domain::Moment;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{CWD, FileType, Mode, mknodat},
+    process::Signal,
+};
 
-use crate::support::{cairlctl, send_signal};
+use crate::support::{World, cairlctl, fill, output, send_signal};
 
 /// `cairlctl`, to which signals are what they are by default but for one, whatever they are to who runs the tests.
 fn signalled(ignored: Option<&str>) -> Command {
@@ -22,14 +27,28 @@ fn signalled(ignored: Option<&str>) -> Command {
 }
 
 /// A restore of what has no end, begun.
-fn endless(ignored: Option<&str>, folder: &Path) -> Child {
+fn endless(from: &str, ignored: Option<&str>, folder: &Path) -> Child {
     let mut command = signalled(ignored);
-    command.args(["restore", "/dev/zero", "--to"]).arg(folder.join("store.redb"));
+    command.args(["restore", from, "--to"]).arg(folder.join("store.redb")).stdin(Stdio::piped());
     let mut process = command.spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.contains("copied and looked at"), "{line}");
+    // It listens to signals before it makes the file.
+    until(&mut process, |_| names(folder).iter().any(|name| name.starts_with(".cairlctl-")));
     process
+}
+
+/// Waits until it is so, while the process runs.
+fn until(process: &mut Child, is_so: impl Fn(&Child) -> bool) {
+    while !is_so(process) {
+        assert_eq!(process.try_wait().unwrap(), None, "it should run");
+        thread::yield_now();
+    }
+}
+
+/// A line of /proc/PID/status, whose value is a set of signals.
+fn signals(process: &Child, line: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let bits = status.lines().find_map(|told| told.strip_prefix(line)).unwrap();
+    u64::from_str_radix(bits.trim(), 16).unwrap()
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -39,14 +58,55 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[test]
 fn a_restore_leaves_nothing_behind() {
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let folder = tempfile::tempdir().unwrap();
-        let mut process = endless(None, folder.path());
-        assert!(names(folder.path())[0].starts_with(".cairlctl-"), "{:?}", names(folder.path()));
-        send_signal(&process, signal);
-        assert_eq!(process.wait().unwrap().code(), Some(130), "{signal:?}");
-        assert_eq!(names(folder.path()), [""; 0], "{signal:?}");
+    // There is always more of the one, and nobody writes into the other.
+    for from in ["/dev/zero", "/dev/stdin"] {
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut process = endless(from, None, folder.path());
+            // To wait for it would close it.
+            let _silent = process.stdin.take();
+            send_signal(&process, signal);
+            assert_eq!(process.wait().unwrap().code(), Some(130), "{from} {signal:?}");
+            assert_eq!(names(folder.path()), [""; 0], "{from} {signal:?}");
+        }
     }
+}
+
+#[test]
+fn a_restore_from_a_pipe_that_nobody_opens_can_be_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let mut command = signalled(None);
+    let mut process =
+        command.arg("restore").arg(&pipe).arg("--to").arg(folder.path().join("s")).spawn().unwrap();
+    // Until then it is the signal that ends it.
+    until(&mut process, |process| signals(process, "SigCgt:") >> (Signal::TERM.as_raw() - 1) & 1 == 1);
+    send_signal(&process, Signal::TERM);
+    assert_eq!(process.wait().unwrap().code(), Some(130));
+    assert_eq!(names(folder.path()), ["pipe"]);
+}
+
+/// Its one thread sits in a write that nobody takes, and hears of no signal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_nobody_takes_can_be_ended() {
+    let world = World::unlimited().await;
+    // Far more than a pipe holds.
+    drop(fill(&world.path("cairld.redb"), Moment::default(), 2000).await);
+    let _daemon = world.daemon();
+    let (taker, output) = io::pipe().unwrap();
+    let mut command = signalled(None);
+    command.arg("--endpoint").arg(format!("unix:{}", world.path("cairld.sock").display()));
+    command.args(["backup", "-"]).stdout(output.try_clone().unwrap());
+    let mut process = command.spawn().unwrap();
+    let has_room = || {
+        let mut watched = [PollFd::new(&output, PollFlags::OUT)];
+        poll(&mut watched, Some(&Timespec::default())).unwrap() == 1
+    };
+    until(&mut process, |_| !has_room());
+    send_signal(&process, Signal::TERM);
+    assert_eq!(process.wait().unwrap().code(), Some(130));
+    drop(taker);
 }
 
 #[test]
@@ -68,13 +128,20 @@ fn a_backup_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_backup_is_not_lost_in_output_that_is_closed() {
+    let program = cairlctl().get_program().to_owned();
+    for redirected in ["exec \"$0\" backup - >&-", "exec \"$0\" backup - >/dev/null"] {
+        let (ended, _, error) = output(Command::new("/bin/sh").arg("-c").arg(redirected).arg(&program));
+        assert_eq!(ended.status.code(), Some(74), "{redirected}: {error}");
+        assert!(error.contains("OUTPUT_FAILED") && error.contains("Name a file"), "{error}");
+    }
+}
+
+#[test]
 fn what_is_to_be_ignored_is() {
     let folder = tempfile::tempdir().unwrap();
-    let mut process = endless(Some("HUP"), folder.path());
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
-    let bits = u64::from_str_radix(ignored.trim(), 16).unwrap();
-    assert_eq!(bits & 1, 1, "nohup(1) stays in force: {status}");
+    let mut process = endless("/dev/zero", Some("HUP"), folder.path());
+    assert_eq!(signals(&process, "SigIgn:") & 1, 1, "nohup(1) stays in force");
     send_signal(&process, Signal::TERM);
     assert_eq!(process.wait().unwrap().code(), Some(130));
 }

@@ -51,10 +51,25 @@ impl Secured {
 
     /// Writes another certificate for the server.
     fn renew(&self) -> String {
-        let server = self.authority.server();
+        self.show(self.authority.server())
+    }
+
+    /// Writes a certificate that the server shows when it next reads it.
+    fn show(&self, server: Issued) -> String {
         fs::write(self.world.path("server.crt"), &server.certificate).unwrap();
         self.world.write_secret("server.key", &server.key);
         server.certificate
+    }
+
+    /// `cairlctl status` there, with those files beside the world's.
+    fn status(&self, address: &str, files: &[(&str, &str)]) -> (Option<i32>, String) {
+        let mut command = cairlctl();
+        command.args(["--endpoint", &format!("https://{address}"), "status"]);
+        for (option, file) in files {
+            command.arg(option).arg(self.world.path(file));
+        }
+        let (ended, _, error) = output(&mut command);
+        (ended.status.code(), error)
     }
 
     async fn connect(
@@ -206,4 +221,52 @@ async fn cairlctl_speaks_tls() {
     stranger.arg("--endpoint").arg(format!("https://{}", daemon.tcp()));
     let (ended, _, error) = output(stranger.args(["start", "--scope", "age_18_plus"]));
     assert!(!ended.status.success() && error.contains("--ca"), "{error}");
+}
+
+/// What is wrong with a certificate is told as that, and not as a daemon that does not run.
+#[tokio::test(flavor = "multi_thread")]
+async fn cairlctl_says_what_a_handshake_failed_for() {
+    let secured = Secured::new(false).await;
+    let daemon = secured.world.daemon();
+    fs::write(secured.world.path("other.crt"), Authority::new().pem()).unwrap();
+    let is_told = |address: &str, ca: &str, cause: &str| {
+        let (code, error) = secured.status(address, &[("--ca", ca)]);
+        assert_eq!(code, Some(69), "{error}");
+        assert!(error.contains("DAEMON_UNREACHABLE") && error.contains(cause), "{error}");
+        assert!(error.contains("the authority in --ca issued"), "{error}");
+        assert!(!error.contains("Is the daemon running"), "{error}");
+    };
+    is_told(daemon.tcp(), "other.crt", "invalid peer certificate");
+    // It shows health and metrics in clear.
+    is_told(&daemon.ops(), "ca.crt", "corrupt message");
+    secured.show(secured.authority.server_of(&["cairld.elsewhere"]));
+    daemon.signal(Signal::HUP);
+    daemon.says("grpc.tls: other certificates");
+    is_told(daemon.tcp(), "ca.crt", "not valid for name");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cairlctl_looks_at_its_own_files_first() {
+    let secured = Secured::new(false).await;
+    let world = &secured.world;
+    let (one, other) = (secured.authority.caller(SPIFFE), secured.authority.caller(SPIFFE));
+    fs::write(world.path("caller.crt"), &one.certificate).unwrap();
+    world.write_secret("caller.key", &one.key);
+    world.write_secret("other.key", &other.key);
+    fs::write(world.path("empty"), "").unwrap();
+    let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    fs::write(world.path("damaged.crt"), damaged).unwrap();
+    for (ca, cert, key, cause) in [
+        ("empty", "caller.crt", "caller.key", "empty: no certificate in it"),
+        ("other.key", "caller.crt", "caller.key", "other.key: no certificate in it"),
+        ("damaged.crt", "caller.crt", "caller.key", "damaged.crt: no certificate in it"),
+        ("ca.crt", "caller.key", "caller.key", "caller.key: no certificate in it"),
+        ("ca.crt", "caller.crt", "other.key", "KeyMismatch"),
+    ] {
+        // Nobody is asked.
+        let (code, error) = secured.status("127.0.0.1:1", &[("--ca", ca), ("--cert", cert), ("--key", key)]);
+        assert_eq!(code, Some(65), "{error}");
+        assert!(error.contains("TLS_FILES_INVALID") && error.contains(cause), "{error}");
+        assert!(error.contains("hold PEM and belong together") && !error.contains("transport"), "{error}");
+    }
 }

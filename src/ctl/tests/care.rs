@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use super::{fake::backup, *};
 
 fn at(fake: &Fake, on_terminal: bool, rest: &[&str]) -> Outcome {
@@ -111,6 +113,24 @@ fn what_is_restored_is_whole_and_where_nothing_was() {
     let again = restore();
     assert_eq!(again.code, 74, "what is there is not written over: {}", again.err);
     assert_eq!(names(&folder), ["b", "store.redb"]);
+}
+
+#[test]
+fn a_pipe_is_restored_without_a_part_of_what_nobody_knows() {
+    for on_terminal in [true, false] {
+        let folder = TempDir::new().unwrap();
+        let (pipe, store) = (folder.path().join("pipe"), folder.path().join("store.redb"));
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let into = pipe.clone();
+        let writer = std::thread::spawn(move || fs::write(into, backup()).unwrap());
+        let arguments = ["restore", text(&pipe), "--to", text(&store)];
+        let restored = cairlctl_on(on_terminal, &mut future::pending(), &arguments, b"");
+        writer.join().unwrap();
+        assert_eq!((restored.code, restored.err.as_str()), (0, ""));
+        assert_eq!(fs::read(&store).unwrap(), backup());
+        assert!(!restored.out.contains('%'), "{:?}", restored.out);
+        assert_eq!(restored.out.contains("bytes copied and looked at"), on_terminal, "{:?}", restored.out);
+    }
 }
 
 #[test]

@@ -30,8 +30,13 @@ impl Authority {
 
     /// A certificate for a server on this host.
     pub fn server(&self) -> Issued {
-        let params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
-        self.issue(params, ExtendedKeyUsagePurpose::ServerAuth)
+        self.server_of(&["127.0.0.1", "localhost"])
+    }
+
+    /// A certificate for a server of those names.
+    pub fn server_of(&self, names: &[&str]) -> Issued {
+        let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        self.issue(CertificateParams::new(names).unwrap(), ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// A certificate for a caller of that name: a URI, or a DNS name.
