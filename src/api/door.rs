@@ -46,6 +46,9 @@ pub(super) struct Patience(pub(super) Instant);
 
 /// Longest time by which patience ends before the deadline.
 const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// Longest time by which the door gives a call up before its deadline: at that, tonic ends it with a bare CANCELLED.
+const AHEAD: Duration = Duration::from_millis(10);
 /// How long what a refused call still sends is waited for, and how much of it is taken, bytes.
 const HEARING: Duration = Duration::from_secs(1);
 const MAX_HEARD: usize = 256 * 1024;
@@ -196,7 +199,7 @@ where
         let response = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         let answer = async move {
             let _in_flight = in_flight;
-            let answer = match time::timeout(deadline, response).await {
+            let answer = match time::timeout(deadline - AHEAD.min(deadline / 20), response).await {
                 Ok(Ok(response)) => explain_transport_refusal(response?),
                 Ok(Err(_)) => {
                     let reason = Reason::Internal;

@@ -62,8 +62,8 @@ fn traced_door(callers: Vec<Caller>, tracer: &Arc<Notes>) -> DoorLayer {
 async fn a_call_that_is_not_answered_in_time_hears_why() {
     let caller = Caller { token: Some(TokenHash::of("t0ken")), ..caller("checkout") };
     let layer = door(vec![caller]);
-    let began = Instant::now();
-    for (timeout, seconds) in [(Some("300m"), 0), (None, 60)] {
+    for (timeout, allowed) in [(Some("300m"), Duration::from_millis(300)), (None, NO_DEADLINE)] {
+        let began = Instant::now();
         let mut request = http::Request::new(Body::empty());
         *request.uri_mut() = "/cairld.v1.IntegrationService/GetSession".parse().unwrap();
         request.headers_mut().insert("authorization", "Bearer t0ken".parse().unwrap());
@@ -73,7 +73,8 @@ async fn a_call_that_is_not_answered_in_time_hears_why() {
         let answer = layer.layer(Never).call(request).await.unwrap();
         assert_eq!(answer.headers()[REASON_TRAILER], "DEADLINE_EXCEEDED");
         assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::DeadlineExceeded);
-        assert_eq!(began.elapsed().as_secs(), seconds);
+        // Before the library around it has a word.
+        assert!(allowed - AHEAD <= began.elapsed() && began.elapsed() < allowed, "{:?}", began.elapsed());
     }
 }
 
