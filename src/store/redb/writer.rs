@@ -270,8 +270,11 @@ fn run(
             }
         }
     }
-    // What waits is answered by being dropped. The thread ends: a process whose store takes no writes is better started
-    // anew, which opens the store again.
+    // What waits is answered by being dropped, what comes in this moment too: left to the queue's own end, work that was given
+    // its place before and put there after it would stay, and who waits for its answer would wait for ever.
+    queue.close();
+    while queue.blocking_recv().is_some() {}
+    // The thread ends: a process whose store takes no writes is better started anew, which opens the store again.
 }
 
 fn answer_all(answers: Vec<Answer>) {
