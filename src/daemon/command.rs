@@ -3,6 +3,7 @@
 use std::{
     env, io,
     net::SocketAddr,
+    num::NonZero,
     path::{Path, PathBuf},
     process,
     sync::Arc,
@@ -182,11 +183,19 @@ fn in_runtime(work: impl Future<Output = Result<(), Failure>>, ending: &Ending) 
 
 /// One thread for the network beside the store's writer where there are two processors, since a second would compete with
 /// both: measured, a quarter less processor time for each call. With more processors a thread for each, and as many as
-/// `TOKIO_WORKER_THREADS` says where it is set.
+/// `TOKIO_WORKER_THREADS` says where that is a number.
 fn runtime() -> io::Result<Runtime> {
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    let is_one_enough = processors <= 2 && env::var_os("TOKIO_WORKER_THREADS").is_none();
-    let mut builder = if is_one_enough { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let asked = env::var("TOKIO_WORKER_THREADS").ok().and_then(|threads| threads.parse().ok());
+    let processors = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let threads = asked.or((processors.get() > 2).then_some(processors));
+    let mut builder = match threads {
+        Some(threads) => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(threads.get());
+            builder
+        }
+        None => Builder::new_current_thread(),
+    };
     builder.enable_all().build()
 }
 
@@ -222,13 +231,12 @@ async fn serve(
 }
 
 async fn serve_sandbox(listen: SocketAddr, daily_cap: Option<u32>, stop: Stop) -> Result<(), Failure> {
-    let unavailable = |error: io::Error| {
-        Failure::new(
-            ExitCode::Unavailable,
-            format!("--listen {listen}: {error}; choose another port, or 0 for any"),
-        )
-    };
-    let listener = TcpListener::bind(listen).await.map_err(unavailable)?;
+    let unavailable = |error: io::Error| Failure::new(ExitCode::Unavailable, format!("{listen}: {error}"));
+    let bound = TcpListener::bind(listen).await;
+    let listener = bound.map_err(|error| {
+        let what = format!("--listen {listen}: {error}; choose another port, or 0 for any");
+        Failure::new(ExitCode::Unavailable, what)
+    })?;
     let address = listener.local_addr().map_err(unavailable)?;
     say(format_args!("sandbox     http://{address}"))?;
     notify(&[NotifyState::Ready]);

@@ -3,13 +3,17 @@
 use std::{
     fmt, fs, io,
     net::SocketAddr,
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt, PermissionsExt},
-        net::UnixStream,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt, PermissionsExt},
+            net::UnixStream,
+        },
     },
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{Mode, OFlags, fstat, lstat, open};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::{
@@ -60,12 +64,10 @@ pub struct UnixSocket {
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// Which file was bound; none where somebody else has bound it, and goes on listening: then it stays.
-    own: Option<FileId>,
+    /// The file that was bound, held so that no other is taken for it, since the number of an inode is given again; none where
+    /// somebody else has bound it, and goes on listening: then it stays.
+    own: Option<OwnedFd>,
 }
-
-/// Device and inode, and when it was made, since the number of an inode is given again.
-type FileId = (u64, u64, (i64, i64));
 
 impl SocketFile {
     /// Where it lies.
@@ -81,15 +83,12 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        let Some(own) = self.own.as_ref().and_then(|own| fstat(own).ok()) else { return };
         // The next daemon may have put its own there already, since nobody listened on this one any more.
-        if self.own.is_some() && file_id(&self.path) == self.own {
+        if lstat(&self.path).is_ok_and(|found| (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)) {
             let _ = fs::remove_file(&self.path);
         }
     }
-}
-
-fn file_id(path: &Path) -> Option<FileId> {
-    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino(), (file.mtime(), file.mtime_nsec())))
 }
 
 /// A listener cannot be bound.
@@ -142,15 +141,17 @@ async fn bind_tcp(key: &str, address: SocketAddr) -> Result<TcpListener, BindErr
     TcpListener::bind(address).await.map_err(|error| {
         let kind = error.kind();
         let remedy = if kind == io::ErrorKind::AddrInUse {
-            "another process listens there: stop it, or choose another port"
+            "; another process listens there: stop it, or choose another port"
         } else if kind == io::ErrorKind::AddrNotAvailable {
-            "no interface of this host has that address: choose one that `ip address` shows"
+            "; no interface of this host has that address: choose one that `ip address` shows"
+        } else if kind == io::ErrorKind::PermissionDenied {
+            "; ports below 1024 are for who may bind them (CAP_NET_BIND_SERVICE): choose a higher one"
         } else {
-            "choose another address: ports below 1024 are for who may bind them (CAP_NET_BIND_SERVICE)"
+            ""
         };
         BindError {
             what: format!("{key} = {address}"),
-            why: format!("{error}; {remedy}"),
+            why: format!("{error}{remedy}"),
             // An address may be given to an interface later on.
             is_misplaced: kind == io::ErrorKind::PermissionDenied,
         }
@@ -173,7 +174,9 @@ fn bind_unix(path: &Path) -> Result<UnixSocket, BindError> {
         let is_misplaced = matches!(error.kind(), NotFound | NotADirectory | PermissionDenied);
         failed(format!("{error}; its folder must exist and be writable for the daemon's user"), is_misplaced)
     })?;
-    let file = SocketFile { path: path.to_owned(), own: file_id(path) };
+    let own = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    let own = own.map_err(|error| failed(error.to_string(), false))?;
+    let file = SocketFile { path: path.to_owned(), own: Some(own) };
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
         .map_err(|error| failed(error.to_string(), false))?;
     Ok(UnixSocket { listener, file })

@@ -156,8 +156,12 @@ pub async fn run(
     watchdog.shutdown().await;
     tracing::info!("closing the store");
     tell(Stage::Closing(built.closing.clone()));
-    if let Some(trouble) = built.store.status().trouble {
-        tracing::error!("the store is closed, and is not as it should be: {trouble}");
+    if built.store.status().trouble.is_some() {
+        // Which was told when it began, with what to do while there is a daemon to ask.
+        tracing::error!(
+            "the daemon ends while the store's file is not as it should be: what was written goes with a file that has no name \
+             any more"
+        );
     }
     ended
 }

@@ -25,11 +25,13 @@ impl Flows {
             }
             tokio::task::yield_now().await;
         }
-        *self.last_sweep.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.now(), sum.clone()));
+        if sum.unreadable.is_none() {
+            *self.last_sweep.lock().unwrap_or_else(PoisonError::into_inner) = Some((self.now(), sum.clone()));
+        }
         Ok(sum)
     }
 
-    /// When the last sweep of this process ended, and what it did.
+    /// When the last sweep of this process ended that left nothing out, and what it did.
     pub fn last_sweep(&self) -> Option<(Moment, Swept)> {
         self.last_sweep.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -85,7 +85,12 @@ pub(super) fn write_store(
         [Row::only(gauge(store.waiting))],
     );
     book.gauges(
-        entry("cairld_store_last_sweep_timestamp", &[], "When the last sweep ended.").in_unit("seconds"),
+        entry(
+            "cairld_store_last_sweep_timestamp",
+            &[],
+            "When the last sweep ended that could read everything.",
+        )
+        .in_unit("seconds"),
         last_sweep.map(Row::only),
     );
 }

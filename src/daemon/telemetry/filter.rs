@@ -11,15 +11,18 @@ use super::last_words;
 /// would silence everybody else.
 pub(super) fn filter(asked: Result<String, VarError>, default: &str) -> (EnvFilter, Option<String>) {
     let unset = || EnvFilter::new(default);
-    let not_understood = |error: &str| format!("is not understood ({error}), and as if it were not set");
+    let not_understood = |error: &str| format!("is not understood ({error}), and is ignored");
     let (filter, wrong) = match asked {
         Ok(asked) if directives(&asked).next().is_none() => (unset(), None),
         Ok(asked) => match EnvFilter::try_new(directives(&asked).collect::<Vec<_>>().join(",")) {
-            Ok(filter) if directives(&asked).any(speaks_of_cairld) => (filter, None),
+            Ok(filter) if directives(&asked).any(is_about_all_of_cairld) => (filter, None),
             Ok(filter) => {
-                let wrong = "says nothing of cairld, whose own log is as if it were not set; levels are error, warn, info, \
-                             debug, trace and off";
-                (with(filter, &format!("cairld={default}")), Some(wrong.to_owned()))
+                let is_about_some = directives(&asked).any(is_about_some_of_cairld);
+                let wrong = format!(
+                    "does not mention cairld, whose own log stays at {default}; levels are error, warn, info, debug, trace \
+                     and off"
+                );
+                (with(filter, &format!("cairld={default}")), (!is_about_some).then_some(wrong))
             }
             Err(error) => (unset(), Some(not_understood(&error.to_string()))),
         },
@@ -33,11 +36,14 @@ fn directives(asked: &str) -> impl Iterator<Item = &str> {
     asked.split(',').map(str::trim).filter(|directive| !directive.is_empty())
 }
 
-/// Whether a directive is about this crate: by its name, or since it is about all.
-fn speaks_of_cairld(directive: &str) -> bool {
-    let target = directive.split(['[', '=']).next().unwrap_or_default();
-    let is_level = directive.parse::<LevelFilter>().is_ok();
-    is_level || target == "cairld" || target.starts_with("cairld::")
+/// Whether a directive says how loud all of this crate is: by its name, or since it is about everybody.
+fn is_about_all_of_cairld(directive: &str) -> bool {
+    directive.parse::<LevelFilter>().is_ok() || directive.split('=').next() == Some("cairld")
+}
+
+/// Whether it is about some of it: a module, or what happens in a span.
+fn is_about_some_of_cairld(directive: &str) -> bool {
+    directive.starts_with("cairld::") || directive.contains('[')
 }
 
 fn with(filter: EnvFilter, directive: &str) -> EnvFilter {
@@ -82,6 +88,10 @@ mod tests {
             ("hyper=info,error", Some(Level::ERROR)),
             ("info,cairld=debug", Some(Level::DEBUG)),
             ("cairld::flows=trace", Some(Level::TRACE)),
+            // All else of it stays as it is.
+            ("cairld::api=trace", Some(Level::INFO)),
+            ("[call]=debug", Some(Level::INFO)),
+            ("hyper=info,cairld[call{session=x}]=off", Some(Level::INFO)),
         ] {
             assert_eq!(loudest(rust_log), (level, None), "{rust_log:?}");
         }
@@ -97,10 +107,9 @@ mod tests {
     #[test]
     fn what_was_not_meant_silences_nobody_and_is_told() {
         for (rust_log, says) in [
-            ("warning", "says nothing of cairld"),
-            ("cairld_=debug", "says nothing of cairld"),
-            ("hyper=info", "says nothing of cairld"),
-            ("[call]=debug", "says nothing of cairld"),
+            ("warning", "does not mention cairld"),
+            ("cairld_=debug", "does not mention cairld"),
+            ("hyper=info", "does not mention cairld"),
             ("cairld=loud", "not understood"),
         ] {
             let (level, wrong) = loudest(rust_log);

@@ -17,12 +17,12 @@ pub(super) struct Current {
     /// How many look at it for long, each as it was at one moment. Who looks at the one before holds nothing of this one.
     pinned: Arc<AtomicUsize>,
     // It goes last: by then the database has let its file go.
-    open: Open,
+    open: Arc<Open>,
 }
 
 impl Current {
     pub(super) fn new(database: Database) -> Self {
-        Self { database: RwLock::new(Arc::new(database)), pinned: Arc::default(), open: Open::default() }
+        Self { database: RwLock::new(Arc::new(database)), pinned: Arc::default(), open: Arc::default() }
     }
 
     /// Where it is heard that it has let its file go.
@@ -47,7 +47,8 @@ impl Current {
         let database = self.get();
         let transaction = database.begin_read()?;
         self.pinned.fetch_add(1, Ordering::Relaxed);
-        Ok(Pinned { transaction, _database: database, pinned: Arc::clone(&self.pinned) })
+        let (pinned, open) = (Arc::clone(&self.pinned), Arc::clone(&self.open));
+        Ok(Pinned { transaction, _database: database, pinned, _open: open })
     }
 
     /// Whether anybody looks at it for long.
@@ -83,6 +84,8 @@ pub(super) struct Pinned {
     /// What is read belongs to it: it must not close.
     _database: Arc<Database>,
     pinned: Arc<AtomicUsize>,
+    // After the database, as above.
+    _open: Arc<Open>,
 }
 
 impl Deref for Pinned {

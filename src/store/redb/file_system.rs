@@ -149,7 +149,7 @@ impl FileSystem for HostFileSystem {
 }
 
 /// Where a file lies.
-fn folder(path: &Path) -> &Path {
+pub(super) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

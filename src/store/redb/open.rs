@@ -1,6 +1,9 @@
 //! Opening the file: whose it is, which form it has, and whether the keys fit.
 
-use std::{io::ErrorKind, path::PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableError, TableHandle};
 
@@ -12,7 +15,7 @@ use super::{
         seal::{IndexKey, KeyRing, Place, SealError},
     },
     begin, care,
-    file_system::{FileId, Home},
+    file_system::{FileId, Home, folder},
     keys::{self, INDEX_KEY_ROW, InUse, KEYS_ROW},
     sound::is_damage,
     tables::{COUNTS_TABLE, META_TABLE, SESSIONS_TABLE, Tables},
@@ -109,15 +112,15 @@ pub enum OpenError {
     },
     /// The daemon's user may not read or write it.
     #[error(
-        "{path}: {what}; the file and its folder have to belong to the user that cairld runs as: `chown {user}: {path}`"
+        "{path}: {what}; the file and its folder have to belong to the user that cairld runs as: `{remedy}`"
     )]
     NotPermitted {
         /// The file.
         path: String,
         /// What the operating system says.
         what: String,
-        /// The daemon's user.
-        user: u32,
+        /// A command that mends it.
+        remedy: String,
     },
     /// The operating system refuses.
     #[error("{path}: {what}; check that the folder exists, belongs to the daemon's user and has free space")]
@@ -237,12 +240,20 @@ pub(super) fn explain(path: &str, error: impl Into<redb::Error>) -> OpenError {
     } else if matches!(&error, redb::Error::Io(error) if is_misplaced(error.kind())) {
         OpenError::NoPlace { path, what }
     } else if matches!(&error, redb::Error::Io(error) if error.kind() == ErrorKind::PermissionDenied) {
-        OpenError::NotPermitted { path, what, user: rustix::process::geteuid().as_raw() }
+        OpenError::NotPermitted { remedy: give(Path::new(&path)), path, what }
     } else if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) && !is_damage(&error) {
         OpenError::Io { path, what }
     } else {
         OpenError::Damaged { path, what }
     }
+}
+
+/// The command that gives the daemon's user a file, as far as it is there, and its folder.
+fn give(file: &Path) -> String {
+    let user = rustix::process::geteuid().as_raw();
+    let folder = folder(file).display();
+    let file = file.symlink_metadata().map_or_else(|_| String::new(), |_| format!(" {}", file.display()));
+    format!("chown {user}: {folder}{file}")
 }
 
 /// Whether no waiting helps, since the path itself is wrong.

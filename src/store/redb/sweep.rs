@@ -98,7 +98,7 @@ impl Due {
 }
 
 /// Finds what is due. Reads outside the writer. Where a walk comes upon what cannot be read, the others go on, and what it has
-/// found until then is due all the same.
+/// found until then is written down all the same; nothing is removed then.
 pub(super) fn find(
     store: &Database,
     codec: &Codec,
@@ -118,6 +118,11 @@ pub(super) fn find(
         if let Err(error) = walked {
             due.unreadable = Some(error.to_string());
         }
+    }
+    if due.unreadable.is_some() {
+        // Removing rows merges their page with the one beside it, which may be the one that makes no sense: with its rows gone,
+        // nobody would find out about it any more.
+        due.old.clear();
     }
     due
 }

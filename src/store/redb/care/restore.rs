@@ -69,6 +69,11 @@ pub(in crate::store::redb) fn restore(
         RestoreError::Copy(CopyError::Database(redb::Error::DatabaseAlreadyOpen) | CopyError::Replaced) => {
             OpenError::InUse { path: shown.clone() }
         }
+        RestoreError::Copy(CopyError::Database(redb::Error::Io(error)))
+            if error.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            open::explain(&shown, error)
+        }
         RestoreError::Copy(error) => io(&error),
     };
     let (backup, _) = home.files.look(&home.path).map_err(|error| io(&error))?;

@@ -109,10 +109,21 @@ fn the_file_is_its_owners_alone() {
 #[test]
 fn a_file_that_is_another_users_is_told_with_what_to_do() {
     let refused = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-    let error = open::explain("/var/lib/cairld/cairld.redb", redb::Error::Io(refused));
-    assert!(matches!(error, OpenError::NotPermitted { .. }), "{error:?}");
+    let folder = InFolder::new();
+    drop(folder.try_open(&[1]).unwrap());
     let user = rustix::process::geteuid().as_raw();
-    assert!(error.to_string().contains(&format!("`chown {user}: /var/lib/cairld/cairld.redb`")), "{error}");
+    let (store, missing) = (folder.path(), folder.path().with_extension("new"));
+    let (file, lies) = (store.display(), store.parent().unwrap().display());
+    for (path, told) in [
+        (&store, format!("`chown {user}: {lies} {file}`")),
+        // There is none yet, and its folder takes none.
+        (&missing, format!("`chown {user}: {lies}`")),
+    ] {
+        let refused = std::io::Error::from(refused.kind());
+        let error = open::explain(&path.display().to_string(), redb::Error::Io(refused));
+        assert!(matches!(error, OpenError::NotPermitted { .. }), "{error:?}");
+        assert!(error.to_string().contains(&told), "{error}");
+    }
 }
 
 #[test]
