@@ -117,12 +117,8 @@ pub(super) fn find(
         });
         if let Err(error) = walked {
             due.unreadable = Some(error.to_string());
+            due.old.clear();
         }
-    }
-    if due.unreadable.is_some() {
-        // Removing rows merges their page with the one beside it, which may be the one that makes no sense: with its rows gone,
-        // nobody would find out about it any more.
-        due.old.clear();
     }
     due
 }
@@ -195,8 +191,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Those that are past their retention.
+    /// Those that are past their retention; none where anything could not be read. Removing rows merges their page with the one
+    /// beside it, which may be the one that makes no sense: with its rows gone, nobody would find out about it any more.
     fn find_old(&mut self) -> Result<(), StoreError> {
+        if self.due.unreadable.is_some() {
+            return Ok(());
+        }
         for (count, row) in self.sessions.iter().map_err(unreadable)?.enumerate() {
             let (id, record) = row.map_err(unreadable)?;
             let id = SessionId::from_bytes(id.value());
