@@ -9,7 +9,7 @@ use super::{
     clock::SystemClock,
     config::{Config, Environment, Sockets, load},
     exit::{Failure, say},
-    listener::is_taken_by_another_file,
+    listener::no_other_file,
     run::RunError,
 };
 use crate::{
@@ -24,12 +24,9 @@ pub(super) fn check(path: &Path, tracer: &Arc<dyn Tracer>) -> Result<(), Failure
     let config = loaded.map_err(|problems| Failure::new(ExitCode::Config, problems))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     assemble::clients(&config, &clock, &ProviderMetrics::default(), tracer).map_err(RunError::from)?;
-    if let Some(path) = config.grpc.unix.as_ref().filter(|path| is_taken_by_another_file(path)) {
-        let what = format!(
-            "grpc.unix: {}: a file of that name is there that is no socket; move it away",
-            path.display()
-        );
-        return Err(Failure::new(ExitCode::Config, what));
+    if let Some(path) = &config.grpc.unix {
+        let taken = |why| Failure::new(ExitCode::Config, format!("grpc.unix = {}: {why}", path.display()));
+        no_other_file(path).map_err(taken)?;
     }
     for warning in missing_folders(&config) {
         say(format_args!("{}: {warning}", path.display()))?;

@@ -164,10 +164,7 @@ fn bind_unix(path: &Path) -> Result<UnixSocket, BindError> {
         why,
         is_misplaced,
     };
-    if is_taken_by_another_file(path) {
-        let why = "there is a file of that name that is no socket; move it away, or choose another path";
-        return Err(failed(why.to_owned(), true));
-    }
+    no_other_file(path).map_err(|why| failed(why.to_owned(), true))?;
     remove_stale(path).map_err(|why| failed(why, false))?;
     let listener = UnixListener::bind(path).map_err(|error| {
         use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
@@ -182,9 +179,14 @@ fn bind_unix(path: &Path) -> Result<UnixSocket, BindError> {
     Ok(UnixSocket { listener, file })
 }
 
-/// Whether something has the name that is no socket.
-pub(super) fn is_taken_by_another_file(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket())
+/// Fails where something has the name that is no socket.
+pub(super) fn no_other_file(path: &Path) -> Result<(), &'static str> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            Err("there is a file of that name that is no socket; move it away, or choose another path")
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Removes a socket file that nobody listens on any more, as a killed daemon leaves it.
